@@ -1,0 +1,42 @@
+# `make` alone lists the targets. Set-up is in deploy/setup, removal in deploy/clean.
+# ARGS passes flags on: make run ARGS="--nodes 5", make test ARGS="tests/config".
+
+SEEDS ?= 300
+ARGS ?=
+PYTHON_BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench sim clean distclean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
+
+# The recipe's last line is a plain command, so that make starts it without a shell between:
+# a signal to make reaches the launcher, which stops its nodes.
+run:  ## start a cluster of three nodes; Ctrl-C stops it
+	@deploy/setup run
+	@$(PYTHON_BIN)/kvstore cluster $(ARGS)
+
+test:  ## check, then all tests
+	@deploy/setup test
+	@$(MAKE) --no-print-directory check
+	@$(PYTHON_BIN)/python -m pytest $(ARGS)
+
+check:  ## ruff and mypy
+	@deploy/setup develop
+	$(PYTHON_BIN)/ruff check .
+	$(PYTHON_BIN)/mypy
+
+bench:  ## measure throughput and latency
+	@deploy/setup test
+	@$(PYTHON_BIN)/python -m bench $(ARGS)
+
+sim:  ## run the simulator on SEEDS seeds: make sim SEEDS=1000
+	@deploy/setup develop
+	@$(PYTHON_BIN)/python -m p4xos.testing.simulator --seeds $(SEEDS) $(ARGS)
+
+clean:  ## remove the data of `make run` and all caches
+	@deploy/clean data caches
+
+distclean:  ## clean, and remove the virtual environment
+	@deploy/clean data caches environment
