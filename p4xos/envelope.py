@@ -1,0 +1,125 @@
+"""The envelope in front of every value, which no switch reads (docs/PROTOCOL.md, section 2).
+
+A value of length 0 is a no-op. Any other begins with 24 bytes in network order: session,
+sequence, fragment index, fragment count. Session 0 opens a session: the sequence is then a random
+nonce by which the proposer knows its own OPEN, and the payload is the proposer's id.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p4xos.wire import HEADER, HEADER_BYTES, VERSION, Frame, Rows, Type, new_rows
+
+ENVELOPE = np.dtype(
+    [("session", ">u8"), ("sequence", ">u8"), ("fragment", ">u4"), ("fragments", ">u4")]
+)
+ENVELOPE_BYTES = ENVELOPE.itemsize
+_ENVELOPE = struct.Struct(">QQII")
+_PROPOSER = struct.Struct(">I")
+assert _ENVELOPE.size == ENVELOPE_BYTES == 24
+
+OPEN_SESSION = 0
+"""The session of an OPEN value; never that of a session, since instances begin at 1."""
+
+
+class Envelope(NamedTuple):
+    """One value's envelope."""
+
+    session: int
+    sequence: int
+    fragment: int
+    fragments: int
+
+
+def open_envelope(value: bytes) -> Envelope | None:
+    """The envelope of a value, or None when the value is too short to have one."""
+    if len(value) < ENVELOPE_BYTES:
+        return None
+    return Envelope(*_ENVELOPE.unpack_from(value))
+
+
+def seal(
+    session: int, sequence: int, payload: bytes, fragment: int = 0, fragments: int = 1
+) -> bytes:
+    """A payload with its envelope in front."""
+    return _ENVELOPE.pack(session, sequence, fragment, fragments) + payload
+
+
+def open_value(proposer: int, nonce: int) -> bytes:
+    """The OPEN value of a proposer."""
+    return seal(OPEN_SESSION, nonce, _PROPOSER.pack(proposer))
+
+
+def proposer_of_open(value: bytes) -> int | None:
+    """The proposer that an OPEN value names, or None when it is malformed."""
+    if len(value) != ENVELOPE_BYTES + _PROPOSER.size:
+        return None
+    proposer: int = _PROPOSER.unpack_from(value, ENVELOPE_BYTES)[0]
+    return proposer
+
+
+def seal_requests(
+    frame: Frame, session: int, sequence: int, payloads: Sequence[bytes | memoryview]
+) -> Rows:
+    """REQUEST rows for payloads that travel whole, sequences counted up from `sequence`.
+
+    Args:
+      payloads: each at most the data plane's largest value less ENVELOPE_BYTES.
+
+    Returns:
+      (len(payloads), stride) uint8, fresh, the stride that of the longest payload.
+    """
+    lengths = [len(payload) for payload in payloads]
+    rows = request_rows(frame, session, sequence, lengths)
+    if len(set(lengths)) == 1:
+        flat = np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), lengths[0])
+        start = HEADER_BYTES + ENVELOPE_BYTES
+        rows[:, start : start + lengths[0]] = flat
+        return rows
+    for row, payload in enumerate(payloads):
+        start = HEADER_BYTES + ENVELOPE_BYTES
+        rows[row, start : start + lengths[row]] = np.frombuffer(payload, np.uint8)
+    return rows
+
+
+def request_rows(
+    frame: Frame, session: int, sequence: int, lengths: Sequence[int] | NDArray[np.uint16]
+) -> Rows:
+    """REQUEST rows with headers and envelopes, the payloads still zero; see `seal_requests`."""
+    count = len(lengths)
+    values = np.asarray(lengths, dtype=np.uint16) + ENVELOPE_BYTES
+    rows = new_rows(count, int(values.max()))
+    header = rows[:, :HEADER_BYTES].view(HEADER)[:, 0]
+    header["version"] = VERSION
+    header["type"] = Type.REQUEST
+    header["group"] = frame.group
+    header["cluster"] = frame.cluster
+    header["sender"] = frame.sender
+    header["length"] = values
+    envelope = rows[:, HEADER_BYTES : HEADER_BYTES + ENVELOPE_BYTES].view(ENVELOPE)[:, 0]
+    envelope["session"] = session
+    envelope["sequence"] = np.arange(sequence, sequence + count, dtype=np.uint64)
+    envelope["fragments"] = 1
+    return rows
+
+
+def fragment_requests(
+    frame: Frame, session: int, sequence: int, payload: bytes, piece_bytes: int
+) -> Rows:
+    """REQUEST rows for one payload that travels in pieces of at most `piece_bytes` bytes.
+
+    Each fragment has a sequence of its own, counted up from `sequence`.
+    """
+    count = -(-len(payload) // piece_bytes)
+    pieces = [payload[k * piece_bytes : (k + 1) * piece_bytes] for k in range(count)]
+    rows = seal_requests(frame, session, sequence, pieces)
+    envelope = rows[:, HEADER_BYTES : HEADER_BYTES + ENVELOPE_BYTES].view(ENVELOPE)[:, 0]
+    envelope["fragment"] = np.arange(count, dtype=np.uint32)
+    envelope["fragments"] = count
+    return rows
