@@ -1,0 +1,613 @@
+"""The coordinator (docs/PROTOCOL.md, section 4).
+
+    FOLLOWING   no heartbeat for timeout * (1 + rank):   ask for the highest round   -> ASKING
+    ASKING      READ_INDEX_REPLY of f + 1:               round above it, persisted;
+                                                         PHASE1A to the end          -> PREPARING
+    PREPARING   f + 1 complete PHASE1B:                  each instance of [low, highest]: the value
+                                                         of the highest vround, else a no-op;
+                                                         next = max(low, highest+1)  -> PROPOSING
+    PROPOSING   all of those sent:                                                   -> SERVING
+    SERVING     REQUEST, next < low + window:            PHASE2A (next, round, value); next += 1
+                REQUEST, window full:                    queue, bounded; then drop and count
+                RECOVER [i, j):                          PHASE2A again, in the round and with the
+                                                         value last sent; still not chosen:
+                                                         bounded phase 1 in the recovery round
+                requests outstanding, no progress:       ask                         -> ASKING
+    any         HEARTBEAT of a higher foreign round:     follow it                   -> FOLLOWING
+                CHECKPOINT:                              low = (g+1)-th highest checkpoint + 1
+
+Time is only for liveness. The sequencer is the part that a switch can take over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from p4xos import wire
+from p4xos.batching import SCALAR_BELOW, Run, split_runs
+from p4xos.effects import ACCEPTORS, COORDINATORS, LEARNERS, Effects, Role, To
+from p4xos.errors import BadPacket
+from p4xos.quorum import NO_ROUND, majority, make_round, round_counter, round_owner
+from p4xos.roles.acceptor import COORDINATOR_ASKS
+from p4xos.roles.promises import Promises
+from p4xos.roles.reads import Answer, ReadIndex
+from p4xos.roles.recovery import Recoveries
+from p4xos.roles.sent import SentRing
+from p4xos.roles.sequencer import Sequencer
+from p4xos.wire import Frame, Rows, Type
+
+PROPOSE_CHUNK = 256
+PROPOSE_EVERY_S = 0.001
+"""After a takeover the values found are proposed so many at a time, so often: a whole window at
+once would overrun every socket buffer on its way."""
+
+
+class Phase(Enum):
+    """Where a coordinator stands between following another one and serving."""
+
+    FOLLOWING = "following"
+    ASKING = "asking"
+    PREPARING = "preparing"
+    PROPOSING = "proposing"
+    SERVING = "serving"
+
+
+@dataclass(frozen=True)
+class CoordinatorTiming:
+    """Seconds; each is for liveness alone."""
+
+    heartbeat_s: float = 0.05
+    takeover_s: float = 0.25
+    retry_s: float = 0.03
+    stall_s: float = 0.25
+    backoff_max_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.heartbeat_s * 2 < self.takeover_s:
+            raise ValueError(
+                f"takeover_s = {self.takeover_s:g} must be more than twice heartbeat_s = "
+                f"{self.heartbeat_s:g}: else one lost heartbeat deposes the coordinator"
+            )
+
+
+class Coordinator:
+    """Wins a round, gives each request an instance in it, and mends what was lost."""
+
+    def __init__(
+        self,
+        *,
+        frame: Frame,
+        coordinators: tuple[int, ...],
+        acceptors: int,
+        learners: int,
+        window: int,
+        value_bytes: int,
+        random: Callable[[], float],
+        now: float,
+        last_round: int = NO_ROUND,
+        timing: CoordinatorTiming | None = None,
+        queue_messages: int = 65_536,
+        scalar_below: int = SCALAR_BELOW,
+    ) -> None:
+        """A follower.
+
+        Args:
+          frame: cluster, group and this coordinator's id.
+          coordinators: the ids of all candidates, this one's among them.
+          acceptors, learners: how many there are.
+          window: instances, a power of two, the acceptors'.
+          value_bytes: largest value, the acceptors'.
+          random: uniform in [0, 1), for jitter and nonces.
+          now: seconds, monotonic.
+          last_round: the highest round that this coordinator ever wrote to its disk.
+          queue_messages: requests that wait at most.
+        """
+        self.frame = frame
+        self.timing = timing or CoordinatorTiming()
+        self.phase = Phase.FOLLOWING
+        self.round = last_round  # the highest this coordinator has used; persisted before use
+        self.leader_round = NO_ROUND  # the highest heard in a heartbeat
+        self.low = 1  # below it nothing is proposed, now or in recovery
+        self.highest_told = last_round  # the highest round heard of anywhere
+        self.sequencer = Sequencer(
+            frame=frame, window=window, value_bytes=value_bytes, scalar_below=scalar_below
+        )
+        self.counters = self.sequencer.counters
+        self.counters.update(
+            dict.fromkeys(
+                (
+                    "takeovers", "stepped_down", "queued", "queue_full", "resent", "recovered",
+                    "stalls", "low_jump", "malformed",
+                ),
+                0,
+            )  # fmt: skip
+        )
+        self._coordinators = tuple(sorted(coordinators))
+        self._acceptors = acceptors
+        self._learners = learners
+        self._window = window
+        self._value_bytes = value_bytes
+        self._random = random
+        self._checkpoints: dict[int, int] = {}
+        self._queue: deque[Rows] = deque()
+        self._queued = 0
+        self._queue_messages = queue_messages
+        self._promises: Promises | None = None
+        self._propose_through = 0  # PROPOSING: the last instance that phase 1 found
+        self._retry_at: float | None = None
+        self._heartbeat_at: float | None = None
+        self._attempts = 0
+        self._progress = 0  # an instance through which votes of a majority, or a checkpoint, reach
+        self._stall_at: float | None = None
+        self._looking = False  # whether a look for progress waits for its answer
+        self._stuck_at: int | None = None  # the progress at the last look, requests outstanding
+        self._sent = SentRing(window, value_bytes)
+        self._recoveries = Recoveries(acceptors)
+        self._read_index = ReadIndex(
+            frame=frame, acceptors=acceptors, asks_as=COORDINATOR_ASKS,
+            retry_s=self.timing.retry_s, first_nonce=int(random() * 2**32),
+        )  # fmt: skip
+        self._takeover_at: float | None = now + self._patience()
+        self._actions: dict[int, Callable[[Rows, float, Effects], None]] = {
+            Type.REQUEST: self._requests,
+            Type.PHASE1B: self._phase1b,
+            Type.HEARTBEAT: self._heartbeats,
+            Type.RECOVER: self._recovers,
+            Type.CHECKPOINT: self._checkpoint_reports,
+            Type.READ_INDEX_REPLY: self._read_index_replies,
+        }
+
+    # The driver's side ---------------------------------------------------------------------------
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        """Acts on a batch of valid messages of configured senders; REQUEST rows are kept."""
+        effects = Effects.none()
+        for run in split_runs(rows, self._window):
+            action = self._actions.get(run.type)
+            if action is None:
+                self.counters["ignored"] += run.size
+            else:
+                action(self._part(rows, run), now, effects)
+        return effects
+
+    def tick(self, now: float) -> Effects:
+        """Does what time demands: heartbeats, retries, takeover."""
+        effects = Effects.none()
+        self._read_index.tick(now, effects)
+        if self._takeover_at is not None and now >= self._takeover_at:
+            self._ask(now, effects)
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry(now, effects)
+        if self._heartbeat_at is not None and now >= self._heartbeat_at:
+            self._send_heartbeat(now, effects)
+        if self._stall_at is not None and now >= self._stall_at:
+            self._look_for_progress(now, effects)
+        if self.phase is Phase.SERVING:
+            self._tick_recoveries(now, effects)
+        return effects
+
+    def deadline(self) -> float | None:
+        """When `tick` next matters."""
+        times = (
+            self._takeover_at, self._retry_at, self._heartbeat_at, self._stall_at,
+            self._read_index.deadline(), self._recoveries.deadline(),
+        )  # fmt: skip
+        return min((time for time in times if time is not None), default=None)
+
+    def status(self) -> dict[str, object]:
+        """For people: where it stands, and why writes wait if they do."""
+        blocked = self.phase is Phase.SERVING and self.sequencer.room == 0
+        alive = f"{len(self._checkpoints)} of {self._learners} learners have reported"
+        return {
+            "phase": self.phase.value,
+            "round": self.round if self.phase is Phase.SERVING else self.leader_round,
+            "leader": round_owner(max(self.round, self.leader_round)) if self._has_leader() else None,
+            "next": self.sequencer.next,
+            "low": self.low,
+            "queued": self._queued,
+            "blocked": f"window full, low stands at {self.low}: {alive}" if blocked else "",
+        }
+
+    def check_invariants(self) -> None:
+        """Asserts what the registers' comments claim."""
+        self.sequencer.check_invariants()
+        active = self.phase in (Phase.PROPOSING, Phase.SERVING)
+        assert (self.sequencer.round != NO_ROUND) == active
+        assert not active or self.sequencer.round <= self.round
+        assert self._queued == sum(len(rows) for rows in self._queue)
+
+    # Taking over ---------------------------------------------------------------------------------
+
+    def _ask(self, now: float, effects: Effects) -> None:
+        """Asks a quorum for the highest round ever promised, to use one above it."""
+        self._become(Phase.ASKING)
+        self._read_index.ask(now, effects)
+        self._attempts += 1
+        backoff = min(self._patience() * 2 ** min(self._attempts, 8), self.timing.backoff_max_s)
+        self._takeover_at = now + backoff * (1 + self._random())
+
+    def _prepare(self, now: float, effects: Effects) -> None:
+        """Batched phase 1: to the end of the log, in a fresh round that is on disk first."""
+        self._become(Phase.PREPARING)
+        self._fresh_round(effects)
+        self._promises = Promises(
+            acceptors=self._acceptors, round=self.round, nonce=int(self._random() * 2**32),
+            first=self.low, window=self._window, value_bytes=self._value_bytes,
+        )  # fmt: skip
+        self._retry(now, effects)
+
+    def _fresh_round(self, effects: Effects) -> None:
+        """A round above everything heard of; persisted before anything that uses it leaves."""
+        counter = round_counter(max(self.round, self.highest_told, self.leader_round)) + 1
+        self.round = make_round(counter, self.frame.sender)
+        effects.persist.append(self._encode(Type.HEARTBEAT, round=self.round))
+
+    def _retry(self, now: float, effects: Effects) -> None:
+        if self.phase is Phase.PREPARING:
+            self._ask_promises(effects)
+            self._retry_at = now + self.timing.retry_s
+        elif self.phase is Phase.PROPOSING:
+            self._propose_found(now, effects)
+
+    def _ask_promises(self, effects: Effects) -> None:
+        assert self._promises is not None
+        for acceptor in self._promises.silent():
+            question = self._phase1a(self.round, self._promises.first, wire.END_OF_LOG)
+            effects.send.append((To(Role.ACCEPTOR, acceptor), question))
+        self._ask_chunks(effects)
+
+    def _ask_chunks(self, effects: Effects) -> None:
+        assert self._promises is not None
+        for acceptor, first, end in self._promises.missing_chunks():
+            question = self._phase1a(self.round, first, end)
+            effects.send.append((To(Role.ACCEPTOR, acceptor), question))
+
+    def _phase1b(self, rows: Rows, now: float, effects: Effects) -> None:
+        if self.phase is Phase.SERVING:
+            self._recovery_promises(rows, now, effects)
+            return
+        if self.phase is not Phase.PREPARING or self._promises is None:
+            self.counters["ignored"] += len(rows)
+            return
+        for sender in dict.fromkeys(wire.headers(rows)["sender"].tolist()):
+            self._promises.add(rows[wire.headers(rows)["sender"] == sender])
+        self._raise_low(self._promises.low)
+        members = self._promises.quorum()
+        if members is not None:
+            self._win(members, now, effects)
+        elif self._promises.wants_chunks():
+            self._ask_chunks(effects)
+            self._retry_at = now + self.timing.retry_s
+
+    def _win(self, members: tuple[int, ...], now: float, effects: Effects) -> None:
+        """The round is this coordinator's: what phase 1 found is proposed first."""
+        assert self._promises is not None
+        self._become(Phase.PROPOSING)
+        self.counters["takeovers"] += 1
+        self.leader_round = max(self.leader_round, self.round)
+        self._propose_through = self._promises.highest(members)
+        self._sent.clear()
+        self.sequencer.round = self.round
+        self.sequencer.low = self.low
+        self.sequencer.next = self.low
+        self._send_heartbeat(now, effects)
+        self._propose_found(now, effects)
+
+    def _propose_found(self, now: float, effects: Effects) -> None:
+        """The next chunk of [low, highest]: the value of the highest vround, else a no-op."""
+        assert self._promises is not None
+        sequencer = self.sequencer
+        sequencer.next = first = max(sequencer.next, self.low)
+        end = min(first + PROPOSE_CHUNK, self._propose_through + 1, first + sequencer.room)
+        while sequencer.next < end:
+            stop = sequencer.next
+            while stop < end and stop not in self._promises.refused:
+                stop += 1
+            if stop == sequencer.next:
+                # Somebody promised it higher, so its vote does not count in this round and a
+                # no-op here might be chosen beside it: it is taken in the recovery round instead.
+                sequencer.next += 1
+                continue
+            values = [self._promises.found(instance) for instance in range(sequencer.next, stop)]
+            self._propose(self._value_rows(values), effects)
+        if sequencer.next > self._propose_through:
+            self._serve(now, effects)
+        else:
+            # No room: the window is full until learners have checkpointed.
+            self._retry_at = now + (PROPOSE_EVERY_S if first < end else self.timing.retry_s)
+
+    def _serve(self, now: float, effects: Effects) -> None:
+        assert self._promises is not None
+        self._become(Phase.SERVING)
+        self._attempts = 0
+        self._progress = 0
+        self._looking = False
+        self._stuck_at = None
+        self._stall_at = now + self.timing.stall_s
+        self._recoveries.begin_term(self._promises.highest_refusal)
+        for instance in sorted(self._promises.refused):
+            if self.low <= instance < self.sequencer.next:
+                self._recover_instance(instance, now, effects)
+        self._promises = None
+        self._drain_queue(effects)
+
+    def _become(self, phase: Phase) -> None:
+        """Changes phase; whatever belonged to the old one is over."""
+        self.phase = phase
+        self._takeover_at = self._takeover_at if phase is Phase.PREPARING else None
+        self._retry_at = None
+        self._stall_at = None
+        if phase not in (Phase.PROPOSING, Phase.SERVING):
+            self.sequencer.round = NO_ROUND
+            self._heartbeat_at = None
+            self._recoveries.stop()
+        if phase not in (Phase.PREPARING, Phase.PROPOSING, Phase.SERVING):
+            self._promises = None
+        if phase is not Phase.ASKING:
+            self._read_index.stop()
+
+    def _follow(self, now: float) -> None:
+        if self.phase is not Phase.FOLLOWING:
+            self.counters["stepped_down"] += int(self.phase is Phase.SERVING)
+            self._become(Phase.FOLLOWING)
+            self._attempts = 0
+            self._queue.clear()
+            self._queued = 0
+        self._takeover_at = now + self._patience()
+
+    def _patience(self) -> float:
+        """Seconds without a heartbeat before this candidate tries: its rank behind the last one."""
+        members = self._coordinators
+        mine = members.index(self.frame.sender)
+        leader = round_owner(self.leader_round)
+        if self.leader_round != NO_ROUND and leader in members:
+            rank = (mine - members.index(leader) - 1) % len(members)
+        else:
+            rank = mine
+        return self.timing.takeover_s * (1 + rank + 0.1 * self._random())
+
+    def _has_leader(self) -> bool:
+        return max(self.round, self.leader_round) != NO_ROUND
+
+    # Serving -------------------------------------------------------------------------------------
+
+    def _requests(self, rows: Rows, now: float, effects: Effects) -> None:
+        if self.phase is Phase.FOLLOWING:
+            self.counters["inactive"] += len(rows)
+            return
+        rows = self.sequencer.fitting(rows)
+        if not len(rows):
+            return
+        taken = 0
+        if self.phase is Phase.SERVING and not self._queue:
+            taken = min(self.sequencer.room, len(rows))
+            if taken:
+                self._propose(rows[:taken], effects)
+        if taken < len(rows):
+            self._enqueue(rows[taken:])
+
+    def _enqueue(self, rows: Rows) -> None:
+        room = self._queue_messages - self._queued
+        kept = rows[: max(room, 0)]
+        self.counters["queue_full"] += len(rows) - len(kept)
+        self.counters["queued"] += len(kept)
+        if len(kept):
+            self._queue.append(kept.copy())  # the batch belongs to the driver again after the step
+            self._queued += len(kept)
+
+    def _drain_queue(self, effects: Effects) -> None:
+        while self._queue and self.sequencer.room:
+            rows = self._queue.popleft()
+            taken = min(self.sequencer.room, len(rows))
+            self._propose(rows[:taken], effects)
+            self._queued -= taken
+            if taken < len(rows):
+                self._queue.appendleft(rows[taken:])
+
+    def _propose(self, rows: Rows, effects: Effects) -> None:
+        first = self.sequencer.next
+        self.sequencer.propose(rows)
+        self._sent.keep(first, self.sequencer.round, rows)
+        effects.send.append((ACCEPTORS, rows))
+
+    def _send_heartbeat(self, now: float, effects: Effects) -> None:
+        self._heartbeat_at = now + self.timing.heartbeat_s
+        beat = self._encode(
+            Type.HEARTBEAT, instance=self.sequencer.next, round=self.sequencer.round, low=self.low
+        )
+        for to in (ACCEPTORS, COORDINATORS, LEARNERS):
+            effects.send.append((to, beat))
+
+    def _heartbeats(self, rows: Rows, now: float, effects: Effects) -> None:
+        for m in wire.messages(rows):
+            if m.sender == self.frame.sender or m.round == NO_ROUND:
+                continue
+            self._raise_low(m.low)
+            # The round it serves in, not that of its recoveries, which is higher.
+            mine = self.round if self.phase is Phase.PREPARING else self.sequencer.round
+            if m.round < max(self.leader_round, mine):
+                continue  # of a term that is over, or about to be
+            self.leader_round = m.round
+            self.highest_told = max(self.highest_told, m.round)
+            self._follow(now)
+
+    def _checkpoint_reports(self, rows: Rows, now: float, effects: Effects) -> None:
+        for m in wire.messages(rows):
+            if m.instance > self.low + wire.LOW_JUMP_MAX:
+                self.counters["low_jump"] += 1
+            elif m.instance > self._checkpoints.get(m.sender, -1):
+                self._checkpoints[m.sender] = m.instance
+                self._made_progress(m.instance)
+        reached = sorted(self._checkpoints.values(), reverse=True)
+        wanted = majority(self._learners)
+        if len(reached) >= wanted:
+            self._raise_low(reached[wanted - 1] + 1)
+        if self.phase is Phase.SERVING and self._queue:
+            self._drain_queue(effects)
+
+    def _raise_low(self, low: int) -> None:
+        if low > self.low + wire.LOW_JUMP_MAX:
+            self.counters["low_jump"] += 1
+            return
+        self.low = max(self.low, low)
+        self.sequencer.low = max(self.sequencer.low, self.low)
+        if self.phase is Phase.SERVING:
+            self.sequencer.next = max(self.sequencer.next, self.low)
+
+    # Progress ------------------------------------------------------------------------------------
+
+    def _made_progress(self, instance: int) -> None:
+        self._progress = max(self._progress, instance)
+
+    def _look_for_progress(self, now: float, effects: Effects) -> None:
+        """Requests outstanding and none chosen means phase 1 again; first it asks how far votes are."""
+        self._stall_at = now + self.timing.stall_s
+        if self._progress >= self.sequencer.next - 1:
+            self._stuck_at = None
+            return
+        if self._looking and self._read_index.under_way:  # unanswered a whole `stall_s` long
+            self.counters["stalls"] += 1
+            self._ask(now, effects)
+            return
+        self._looking = True
+        self._read_index.ask(now, effects)
+
+    def _read_index_replies(self, rows: Rows, now: float, effects: Effects) -> None:
+        for m in wire.messages(rows):
+            self.highest_told = max(self.highest_told, m.round)
+            answer = self._read_index.reply(m)
+            if answer is None:
+                continue
+            if self.phase is Phase.ASKING:
+                self._prepare(now, effects)
+            elif self.phase is Phase.SERVING:
+                self._answered_progress(answer, now, effects)
+
+    def _answered_progress(self, answer: Answer, now: float, effects: Effects) -> None:
+        """Deposed without a word, when there is a higher foreign round; or when nothing was voted
+        for since the last look, since a round of its own recoveries may hide the foreign one."""
+        self._made_progress(self._read_index.voted_by_quorum())
+        foreign = round_owner(answer.highest_round) != self.frame.sender
+        stuck = False
+        if self._looking:
+            self._looking = False
+            outstanding = self._progress < self.sequencer.next - 1
+            stuck = outstanding and self._progress == self._stuck_at
+            self._stuck_at = self._progress if outstanding else None
+        if stuck or (foreign and answer.highest_round > self.round):
+            self.counters["stalls"] += 1
+            self._ask(now, effects)
+
+    # Recovery ------------------------------------------------------------------------------------
+
+    def _recovers(self, rows: Rows, now: float, effects: Effects) -> None:
+        if self.phase is not Phase.SERVING:
+            self.counters["inactive"] += len(rows)
+            return
+        for m in wire.messages(rows):
+            try:
+                end = wire.unpack_end(m.value)
+            except BadPacket:
+                self.counters["malformed"] += 1
+                continue
+            self._recover(max(m.instance, self.low), end, now, effects)
+
+    def _recover(self, first: int, end: int, now: float, effects: Effects) -> None:
+        """First the PHASE2A as sent; an instance asked for again goes through phase 1."""
+        end = min(end, first + self._recoveries.RANGE_MAX, self.low + self._window)
+        proposed = self.sequencer.next
+        if end > proposed:
+            self._fill(end, effects)
+        again = []
+        for instance in range(first, min(end, proposed)):
+            if self._recoveries.begin_resend(instance, now):
+                again.append(instance)
+            else:
+                self._recover_instance(instance, now, effects)
+        for rows in self._sent.rows(again, self._encode_proposal):
+            self.counters["resent"] += len(rows)
+            effects.send.append((ACCEPTORS, rows))
+
+    def _fill(self, end: int, effects: Effects) -> None:
+        """No-ops in the main round, up to an instance that a learner has heard of."""
+        count = min(end - self.sequencer.next, self.sequencer.room)
+        if count > 0:
+            self._propose(self._value_rows([b""] * count), effects)
+
+    def _recover_instance(self, instance: int, now: float, effects: Effects) -> None:
+        """Bounded phase 1 for one instance, in the recovery round."""
+        if self._recoveries.needs_fresh_round(self._sent.round_of(instance)):
+            self.highest_told = max(self.highest_told, self._recoveries.highest_refusal)
+            self._fresh_round(effects)
+            self._recoveries.use_round(self.round)
+        if self._recoveries.begin(instance, now):
+            self.counters["recovered"] += 1
+        question = self._phase1a(self._recoveries.round_of(instance), instance, instance + 1)
+        effects.send.append((ACCEPTORS, question))
+
+    def _recovery_promises(self, rows: Rows, now: float, effects: Effects) -> None:
+        for m in wire.messages(rows):
+            if wire.is_summary(m.vround, m.length):
+                self._raise_low(m.low)
+                continue
+            decided = self._recoveries.promise(m, now)
+            if decided is None or m.instance < self.low:
+                continue
+            round, value = decided
+            # Never again another round of its own below it: the ring now names this one.
+            proposal = self._encode_proposal(m.instance, round, value)
+            self._sent.keep(m.instance, round, proposal)
+            effects.send.append((ACCEPTORS, proposal))
+
+    def _tick_recoveries(self, now: float, effects: Effects) -> None:
+        due = self._recoveries.due(now)
+        for instance in due:
+            if instance >= self.low:
+                self._recover_instance(instance, now, effects)
+        # Refused is silence too. Only a round that others have promised tells it from loss.
+        if due and not self._read_index.under_way:
+            self._read_index.ask(now, effects)
+
+    # Rows ----------------------------------------------------------------------------------------
+
+    def _part(self, rows: Rows, run: Run) -> Rows:
+        return rows[run.start : run.stop]
+
+    def _value_rows(self, values: list[bytes]) -> Rows:
+        """Rows for values, of the stride of the longest; the sequencer stamps the rest."""
+        rows = wire.new_rows(len(values), max(map(len, values)))
+        header = wire.headers(rows)
+        header["version"] = wire.VERSION
+        header["group"], header["cluster"] = self.frame.group, self.frame.cluster
+        header["length"] = [len(value) for value in values]
+        for row, value in enumerate(values):
+            if value:
+                part = slice(wire.HEADER_BYTES, wire.HEADER_BYTES + len(value))
+                rows[row, part] = np.frombuffer(value, np.uint8)
+        return rows
+
+    def _encode_proposal(self, instance: int, round: int, value: bytes) -> Rows:
+        return self._encode(
+            Type.PHASE2A, instance=instance, round=round, low=self.low, value=value
+        )
+
+    def _phase1a(self, round: int, first: int, end: int) -> Rows:
+        nonce = self._promises.nonce if self._promises else 0
+        return self._encode(
+            Type.PHASE1A, instance=first, round=round, vround=nonce, low=self.low,
+            value=wire.pack_end(end),
+        )  # fmt: skip
+
+    def _encode(
+        self, type: Type, *, instance: int = 0, round: int = 0, vround: int = 0, low: int = 0,
+        value: bytes = b"",
+    ) -> Rows:  # fmt: skip
+        return wire.encode(
+            self.frame.cluster, self.frame.group, type, instance=instance, round=round,
+            vround=vround, sender=self.frame.sender, low=low, value=value,
+        )  # fmt: skip
