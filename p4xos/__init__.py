@@ -1,0 +1,1 @@
+"""Distributed consensus as match-action on batches; docs/ARCHITECTURE.md is the map."""

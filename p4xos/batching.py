@@ -18,15 +18,15 @@ from p4xos import wire
 from p4xos.wire import HEADER_BYTES, HEADER_STRUCT, Rows, Type, alike, headers, words
 
 SCALAR_BELOW = 8
-"""Runs of fewer messages take the scalar path: a numpy step costs as much as some eight of those."""
+"""Runs of fewer messages take the scalar path: a numpy step costs as much as eight or so."""
 
 
 class Run(NamedTuple):
-    """Consecutive rows of one type; of PHASE2A and PHASE2B also of one sender, round, vround,
-    incarnation and low, with consecutive instances that do not wrap around the window.
+    """Consecutive rows of one type.
 
-    The fields are those of the first row, as Python ints; for other types a handler that needs
-    more than the first row's fields reads the rows.
+    Of PHASE2A and PHASE2B also of one sender, round, vround, incarnation and low, with consecutive
+    instances that do not wrap around the window. The fields are those of the first row, as Python
+    ints; for other types a handler that needs more than the first row's fields reads the rows.
     """
 
     start: int
@@ -79,7 +79,8 @@ def split_runs(rows: Rows, window: int) -> list[Run]:
     together = type[1:] == type[:-1]
     together &= consecutive | ~_CONSECUTIVE[type[1:]]
     starts = [0, *(np.flatnonzero(~together) + 1).tolist()]
-    return [_run(rows, start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
+    stops = [*starts[1:], count]
+    return [_run(rows, start, stop) for start, stop in zip(starts, stops, strict=True)]
 
 
 def _all_together(word: NDArray[np.uint64], run: Run, window: int) -> bool:

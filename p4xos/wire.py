@@ -230,7 +230,7 @@ def decode_untrusted(rows: Rows, peer: Peer, counters: dict[str, int]) -> Rows:
     if not len(rows):
         return rows
     word = words(rows)
-    if alike(word[:, 0]) and alike(word[:, 3]):  # the busy case: one type, sender and length, so one row tells
+    if alike(word[:, 0]) and alike(word[:, 3]):  # busy: one type, sender, length: one row tells
         fields = HEADER_STRUCT.unpack_from(rows[0].data)
         if (
             fields[0] == VERSION

@@ -15,7 +15,9 @@ CONSECUTIVE = (Type.PHASE2A, Type.PHASE2B)
 PROFILE = settings(deadline=None, derandomize=True, database=None, max_examples=400)
 
 
-def message(type: int, instance: int, round: int, sender: int, low: int, incarnation: int) -> Message:
+def message(
+    type: int, instance: int, round: int, sender: int, low: int, incarnation: int
+) -> Message:
     return Message(1, type, 0, 0, instance, round, round, sender, 0, incarnation, low, b"")
 
 
@@ -59,7 +61,7 @@ def test_keys_are_constant_in_a_run(batch: list[Message]) -> None:
 @PROFILE
 @given(BATCHES)
 def test_a_run_never_wraps(batch: list[Message]) -> None:
-    """Its instances are consecutive, and their slots too: neither the ring nor 64 bits end in it."""
+    """Its instances are consecutive, and so are their slots: the ring does not end in it."""
     for run in split_runs(wire.from_messages(batch), WINDOW):
         if run.type in CONSECUTIVE:
             instances = [m.instance for m in batch[run.start : run.stop]]

@@ -120,7 +120,7 @@ def test_messages_survive_a_round_trip(batch: list[Message]) -> None:
 def test_a_value_that_no_frame_carries_is_the_callers_mistake() -> None:
     """PROTOCOL 2: the largest value is what one 1,500-byte frame carries."""
     wire.encode(CLUSTER, GROUP, Type.REQUEST, value=bytes(wire.VALUE_BYTES_MAX))
-    with pytest.raises(ValueError, match="1433 bytes.*1432 bytes"):
+    with pytest.raises(ValueError, match=r"1433 bytes.*1432 bytes"):
         wire.encode(CLUSTER, GROUP, Type.REQUEST, value=bytes(wire.VALUE_BYTES_MAX + 1))
 
 

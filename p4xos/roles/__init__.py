@@ -1,1 +1,1 @@
-"""The roles of Paxos as pure, batched state machines: no I/O, no clock, no randomness of their own."""
+"""The roles of Paxos as pure, batched state machines: no I/O, no clock, no randomness."""

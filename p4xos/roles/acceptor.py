@@ -82,7 +82,7 @@ class Acceptor:
         self.slot_round = np.zeros(window, dtype=np.uint32)  # promised, >= slot_vround
         self.slot_vround = np.zeros(window, dtype=np.uint32)  # NO_ROUND: no vote
         self.slot_length = np.zeros(window, dtype=np.uint16)  # bytes of the value
-        self.slot_value = np.zeros((window, value_bytes), dtype=np.uint8)  # anything behind the length
+        self.slot_value = np.zeros((window, value_bytes), dtype=np.uint8)  # junk beyond it
         self.counters = dict.fromkeys(
             (
                 "votes", "repeated_votes", "promises", "stale_round", "out_of_window",
@@ -137,8 +137,7 @@ class Acceptor:
         return None
 
     def carry_over(self) -> list[Rows]:
-        """What still matters besides votes, as log records: registers, and promises without a vote
-        or above it."""
+        """What still matters besides votes, as log records: registers, and promises above votes."""
         bare = (self.slot_round > max(self.floor, NO_ROUND)) & (self.slot_round != self.slot_vround)
         bare &= self._live()
         slots = np.flatnonzero(bare)
@@ -360,7 +359,7 @@ class Acceptor:
         self._registers_changed = True
 
     def _answer_phase1a(self, m: Message, first: int, end: int, effects: Effects) -> None:
-        """The summary, then the votes of [first, end) in instance order, as many as one call sends."""
+        """The summary, then votes of [first, end) in instance order, as many as one call sends."""
         instances = np.arange(min(first, end), end, dtype=np.int64)  # first may be any 64 bits
         slots = instances & (self.window - 1)
         held = slots[self.slot_instance[slots] == instances]
@@ -416,7 +415,9 @@ class Acceptor:
 
     # Rows and records ----------------------------------------------------------------------------
 
-    def _each(self, rule: Callable[[Message, Effects], None]) -> Callable[[Rows, Run, Effects], None]:
+    def _each(
+        self, rule: Callable[[Message, Effects], None]
+    ) -> Callable[[Rows, Run, Effects], None]:
         """A rule for one message as an action on a run."""
 
         def act(rows: Rows, run: Run, effects: Effects) -> None:
@@ -453,8 +454,9 @@ class Acceptor:
         return rows
 
     def _encode(
-        self, type: Type, *, instance: int, round: int, vround: int = 0, low: int, value: bytes = b""
-    ) -> Rows:
+        self, type: Type, *, instance: int, round: int, vround: int = 0, low: int,
+        value: bytes = b"",
+    ) -> Rows:  # fmt: skip
         return wire.encode(
             self.frame.cluster, self.frame.group, type, instance=instance, round=round,
             vround=vround, sender=self.id, incarnation=self.incarnation, low=low, value=value,

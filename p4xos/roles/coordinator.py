@@ -21,7 +21,6 @@ Time is only for liveness. The sequencer is the part that a switch can take over
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -34,17 +33,23 @@ from p4xos.effects import ACCEPTORS, COORDINATORS, LEARNERS, Effects, Role, To
 from p4xos.errors import BadPacket
 from p4xos.quorum import NO_ROUND, majority, make_round, round_counter, round_owner
 from p4xos.roles.acceptor import COORDINATOR_ASKS
+from p4xos.roles.progress import Progress
 from p4xos.roles.promises import Promises
 from p4xos.roles.reads import Answer, ReadIndex
 from p4xos.roles.recovery import Recoveries
 from p4xos.roles.sent import SentRing
 from p4xos.roles.sequencer import Sequencer
+from p4xos.roles.waiting import WaitingRequests
 from p4xos.wire import Frame, Rows, Type
 
 PROPOSE_CHUNK = 256
 PROPOSE_EVERY_S = 0.001
 """After a takeover the values found are proposed so many at a time, so often: a whole window at
 once would overrun every socket buffer on its way."""
+UNVOTED_MAX = 8
+"""So many recoveries that find no vote for what was sent twice mean that the round is refused. A
+READ_INDEX_REPLY need not tell: the coordinator's own recovery rounds may be above the round that
+was promised since, and then every request would become a no-op for ever."""
 
 
 class Phase(Enum):
@@ -118,15 +123,11 @@ class Coordinator:
             frame=frame, window=window, value_bytes=value_bytes, scalar_below=scalar_below
         )
         self.counters = self.sequencer.counters
-        self.counters.update(
-            dict.fromkeys(
-                (
-                    "takeovers", "stepped_down", "queued", "queue_full", "resent", "recovered",
-                    "stalls", "low_jump", "malformed",
-                ),
-                0,
-            )  # fmt: skip
-        )
+        own = (
+            "takeovers", "stepped_down", "queued", "queue_full", "resent", "recovered", "stalls",
+            "low_jump", "malformed",
+        )  # fmt: skip
+        self.counters.update(dict.fromkeys(own, 0))
         self._coordinators = tuple(sorted(coordinators))
         self._acceptors = acceptors
         self._learners = learners
@@ -134,18 +135,14 @@ class Coordinator:
         self._value_bytes = value_bytes
         self._random = random
         self._checkpoints: dict[int, int] = {}
-        self._queue: deque[Rows] = deque()
-        self._queued = 0
-        self._queue_messages = queue_messages
+        self._waiting = WaitingRequests(queue_messages)
         self._promises: Promises | None = None
         self._propose_through = 0  # PROPOSING: the last instance that phase 1 found
         self._retry_at: float | None = None
         self._heartbeat_at: float | None = None
         self._attempts = 0
-        self._progress = 0  # an instance through which votes of a majority, or a checkpoint, reach
-        self._stall_at: float | None = None
-        self._looking = False  # whether a look for progress waits for its answer
-        self._stuck_at: int | None = None  # the progress at the last look, requests outstanding
+        self._progress = Progress(self.timing.stall_s)
+        self._unvoted = 0  # of this term: proposals for which a majority had not voted when asked
         self._sent = SentRing(window, value_bytes)
         self._recoveries = Recoveries(acceptors)
         self._read_index = ReadIndex(
@@ -185,7 +182,7 @@ class Coordinator:
             self._retry(now, effects)
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._send_heartbeat(now, effects)
-        if self._stall_at is not None and now >= self._stall_at:
+        if self._progress.look_at is not None and now >= self._progress.look_at:
             self._look_for_progress(now, effects)
         if self.phase is Phase.SERVING:
             self._tick_recoveries(now, effects)
@@ -194,7 +191,7 @@ class Coordinator:
     def deadline(self) -> float | None:
         """When `tick` next matters."""
         times = (
-            self._takeover_at, self._retry_at, self._heartbeat_at, self._stall_at,
+            self._takeover_at, self._retry_at, self._heartbeat_at, self._progress.look_at,
             self._read_index.deadline(), self._recoveries.deadline(),
         )  # fmt: skip
         return min((time for time in times if time is not None), default=None)
@@ -206,10 +203,10 @@ class Coordinator:
         return {
             "phase": self.phase.value,
             "round": self.round if self.phase is Phase.SERVING else self.leader_round,
-            "leader": round_owner(max(self.round, self.leader_round)) if self._has_leader() else None,
+            "leader": self._leader(),
             "next": self.sequencer.next,
             "low": self.low,
-            "queued": self._queued,
+            "queued": len(self._waiting),
             "blocked": f"window full, low stands at {self.low}: {alive}" if blocked else "",
         }
 
@@ -219,7 +216,7 @@ class Coordinator:
         active = self.phase in (Phase.PROPOSING, Phase.SERVING)
         assert (self.sequencer.round != NO_ROUND) == active
         assert not active or self.sequencer.round <= self.round
-        assert self._queued == sum(len(rows) for rows in self._queue)
+        self._waiting.check_invariants()
 
     # Taking over ---------------------------------------------------------------------------------
 
@@ -325,10 +322,8 @@ class Coordinator:
         assert self._promises is not None
         self._become(Phase.SERVING)
         self._attempts = 0
-        self._progress = 0
-        self._looking = False
-        self._stuck_at = None
-        self._stall_at = now + self.timing.stall_s
+        self._progress.begin(now)
+        self._unvoted = 0
         self._recoveries.begin_term(self._promises.highest_refusal)
         for instance in sorted(self._promises.refused):
             if self.low <= instance < self.sequencer.next:
@@ -341,7 +336,7 @@ class Coordinator:
         self.phase = phase
         self._takeover_at = self._takeover_at if phase is Phase.PREPARING else None
         self._retry_at = None
-        self._stall_at = None
+        self._progress.stop()
         if phase not in (Phase.PROPOSING, Phase.SERVING):
             self.sequencer.round = NO_ROUND
             self._heartbeat_at = None
@@ -356,8 +351,7 @@ class Coordinator:
             self.counters["stepped_down"] += int(self.phase is Phase.SERVING)
             self._become(Phase.FOLLOWING)
             self._attempts = 0
-            self._queue.clear()
-            self._queued = 0
+            self._waiting.clear()
         self._takeover_at = now + self._patience()
 
     def _patience(self) -> float:
@@ -371,8 +365,11 @@ class Coordinator:
             rank = mine
         return self.timing.takeover_s * (1 + rank + 0.1 * self._random())
 
-    def _has_leader(self) -> bool:
-        return max(self.round, self.leader_round) != NO_ROUND
+    def _leader(self) -> int | None:
+        """Who serves, as far as this candidate has heard."""
+        if self.phase is Phase.SERVING:
+            return self.frame.sender
+        return None if self.leader_round == NO_ROUND else round_owner(self.leader_round)
 
     # Serving -------------------------------------------------------------------------------------
 
@@ -384,7 +381,7 @@ class Coordinator:
         if not len(rows):
             return
         taken = 0
-        if self.phase is Phase.SERVING and not self._queue:
+        if self.phase is Phase.SERVING and not self._waiting:
             taken = min(self.sequencer.room, len(rows))
             if taken:
                 self._propose(rows[:taken], effects)
@@ -392,22 +389,13 @@ class Coordinator:
             self._enqueue(rows[taken:])
 
     def _enqueue(self, rows: Rows) -> None:
-        room = self._queue_messages - self._queued
-        kept = rows[: max(room, 0)]
-        self.counters["queue_full"] += len(rows) - len(kept)
-        self.counters["queued"] += len(kept)
-        if len(kept):
-            self._queue.append(kept.copy())  # the batch belongs to the driver again after the step
-            self._queued += len(kept)
+        kept = self._waiting.add(rows)
+        self.counters["queue_full"] += len(rows) - kept
+        self.counters["queued"] += kept
 
     def _drain_queue(self, effects: Effects) -> None:
-        while self._queue and self.sequencer.room:
-            rows = self._queue.popleft()
-            taken = min(self.sequencer.room, len(rows))
-            self._propose(rows[:taken], effects)
-            self._queued -= taken
-            if taken < len(rows):
-                self._queue.appendleft(rows[taken:])
+        while self._waiting and self.sequencer.room:
+            self._propose(self._waiting.take(self.sequencer.room), effects)
 
     def _propose(self, rows: Rows, effects: Effects) -> None:
         first = self.sequencer.next
@@ -442,12 +430,12 @@ class Coordinator:
                 self.counters["low_jump"] += 1
             elif m.instance > self._checkpoints.get(m.sender, -1):
                 self._checkpoints[m.sender] = m.instance
-                self._made_progress(m.instance)
+                self._progress.made(m.instance)
         reached = sorted(self._checkpoints.values(), reverse=True)
         wanted = majority(self._learners)
         if len(reached) >= wanted:
             self._raise_low(reached[wanted - 1] + 1)
-        if self.phase is Phase.SERVING and self._queue:
+        if self.phase is Phase.SERVING:
             self._drain_queue(effects)
 
     def _raise_low(self, low: int) -> None:
@@ -461,20 +449,16 @@ class Coordinator:
 
     # Progress ------------------------------------------------------------------------------------
 
-    def _made_progress(self, instance: int) -> None:
-        self._progress = max(self._progress, instance)
-
     def _look_for_progress(self, now: float, effects: Effects) -> None:
-        """Requests outstanding and none chosen means phase 1 again; first it asks how far votes are."""
-        self._stall_at = now + self.timing.stall_s
-        if self._progress >= self.sequencer.next - 1:
-            self._stuck_at = None
+        """Requests outstanding and none chosen: it asks the acceptors how far votes are."""
+        progress = self._progress
+        if not progress.look(now, self.sequencer.next - 1):
             return
-        if self._looking and self._read_index.under_way:  # unanswered a whole `stall_s` long
+        if progress.looking and self._read_index.under_way:  # unanswered a whole `stall_s` long
             self.counters["stalls"] += 1
             self._ask(now, effects)
             return
-        self._looking = True
+        progress.looking = True
         self._read_index.ask(now, effects)
 
     def _read_index_replies(self, rows: Rows, now: float, effects: Effects) -> None:
@@ -489,16 +473,14 @@ class Coordinator:
                 self._answered_progress(answer, now, effects)
 
     def _answered_progress(self, answer: Answer, now: float, effects: Effects) -> None:
-        """Deposed without a word, when there is a higher foreign round; or when nothing was voted
-        for since the last look, since a round of its own recoveries may hide the foreign one."""
-        self._made_progress(self._read_index.voted_by_quorum())
+        """Deposed without a word, when there is a higher foreign round.
+
+        Or when nothing was voted for since the last look: a round of its own recoveries may hide
+        the foreign one.
+        """
+        voted = self._read_index.voted_by_quorum()
+        stuck = self._progress.answered(voted, self.sequencer.next - 1)
         foreign = round_owner(answer.highest_round) != self.frame.sender
-        stuck = False
-        if self._looking:
-            self._looking = False
-            outstanding = self._progress < self.sequencer.next - 1
-            stuck = outstanding and self._progress == self._stuck_at
-            self._stuck_at = self._progress if outstanding else None
         if stuck or (foreign and answer.highest_round > self.round):
             self.counters["stalls"] += 1
             self._ask(now, effects)
@@ -559,10 +541,15 @@ class Coordinator:
             if decided is None or m.instance < self.low:
                 continue
             round, value = decided
+            if not value and self._sent.value_in(m.instance, self.sequencer.round):
+                self._unvoted += 1
             # Never again another round of its own below it: the ring now names this one.
             proposal = self._encode_proposal(m.instance, round, value)
             self._sent.keep(m.instance, round, proposal)
             effects.send.append((ACCEPTORS, proposal))
+        if self._unvoted >= UNVOTED_MAX:
+            self.counters["stalls"] += 1
+            self._ask(now, effects)
 
     def _tick_recoveries(self, now: float, effects: Effects) -> None:
         due = self._recoveries.due(now)

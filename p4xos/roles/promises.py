@@ -1,4 +1,4 @@
-"""What a coordinator has been promised: the collecting half of phase 1 (docs/PROTOCOL.md, section 4).
+"""What a coordinator has been promised: collecting in phase 1 (docs/PROTOCOL.md, section 4).
 
 A promise quorum is f + 1 acceptors, each *complete*: its summary is there and every vote that it
 reported to have. An acceptor sends no more than one system call's worth of votes at a time, so
@@ -101,8 +101,11 @@ class Promises:
             self._keep_highest(voted, row)
 
     def _count_no_more(self, acceptor: int) -> None:
-        """Its votes no longer only repeat what it held when it promised: a vote cast since, told by
-        a second answer, must not stand for one that the first answer counted and that was lost."""
+        """A count no longer tells which of an acceptor's reports are there.
+
+        A vote cast since it promised, told by a second answer, must not stand for one that the
+        first answer counted and that was lost.
+        """
         self._uncountable.add(acceptor)
         if acceptor in self._reports:
             self._reports[acceptor].in_chunks = True

@@ -43,6 +43,9 @@ from p4xos.wire import HEADER_BYTES, Frame, Rows, Type
 
 _PHASE2B = bytes([Type.PHASE2B])
 IN_FLIGHT_MAX = 32_768
+SMOOTHING = 1 / 8
+PATIENCE = 4.0
+"""A value is sent again after so many times what a delivery has taken lately, on average."""
 assert IN_FLIGHT_MAX <= SESSION_AHEAD // 2, "a row must take whatever a proposer has in flight"
 
 
@@ -63,6 +66,7 @@ class _Sent:
     first: int
     rows: Rows
     deadline: float
+    sent_at: float
     retry_at: float
     tries: int = 0
     given_up: bool = False  # its caller was told that the outcome is unknown
@@ -121,6 +125,7 @@ class Proposer:
         self._sent: deque[_Sent] = deque()
         self._pending = np.zeros(in_flight_max, dtype=np.bool_)  # by ticket modulo: not delivered
         self._in_flight = 0
+        self._delivery_s = 0.0  # what a delivery has taken lately, smoothed
         self._nonce = 0  # of the OPEN under way; 0: none
         self._open_retry_at: float | None = None
         self._look_at: float | None = None  # no submission is due before
@@ -190,7 +195,7 @@ class Proposer:
         self._in_flight += len(rows)
         self.counters["submitted"] += len(rows)
         self._mark(first, first + len(rows), True)
-        sent = _Sent(first, rows, now + self.timing.deadline_s, now + self.timing.retry_s)
+        sent = _Sent(first, rows, now + self.timing.deadline_s, now, now + self._retry_s())
         self._look_by(sent.retry_at)
         if self.session:
             self._stamp(sent)
@@ -269,15 +274,16 @@ class Proposer:
             if isinstance(event, Delivery):
                 if event.session == self.session:
                     tickets[-1] = event.sequence + self._session_base
-                    self._done(event)
+                    self._done(event, now)
             elif isinstance(event, Opened):
-                if self._nonce and (event.proposer, event.nonce) == (self.frame.sender, self._nonce):
+                mine = (self.frame.sender, self._nonce)
+                if self._nonce and (event.proposer, event.nonce) == mine:
                     self._opened(event.instance, now, effects)
             elif isinstance(event, Refused) and event.session == self.session:
                 if event.session_lost:
                     self._lose_session(now, effects)
                 else:
-                    self._refused(event.sequence + self._session_base, effects)
+                    self._refused(event.sequence + self._session_base, now, effects)
         return tickets
 
     def installed(self, now: float, effects: Effects) -> None:
@@ -293,30 +299,43 @@ class Proposer:
         elif self._unsent:
             self._open(now, effects)
 
-    def _done(self, event: Delivery) -> None:
+    def _done(self, event: Delivery, now: float) -> None:
         first = event.sequence + self._session_base
         end = first + len(event.lengths)
         if len(event.lengths) == 1:  # a command in fragments is done with all of them
             end = first + (-(-int(event.lengths[0]) // self.piece_bytes) or 1)
         self._forget(first, end)
+        self._settle_sent(now)
 
-    def _refused(self, ticket: int, effects: Effects) -> None:
-        """A value that is never applied, or a command of which too little came in time: it is over,
-        and nothing of it is sent again."""
+    def _refused(self, ticket: int, now: float, effects: Effects) -> None:
+        """A value that is never applied, or a command of which too little came in time.
+
+        It is over, and nothing of it is sent again.
+        """
         for sent in self._sent:
             if sent.first <= ticket < sent.end:
                 if not sent.given_up and self._pending[ticket & (self.in_flight_max - 1)]:
                     effects.deliver.append(Unknown([ticket], None))
                 end = sent.end if sent.one_command else ticket + 1
                 self._forget(ticket, end)
+                self._settle_sent(now)
                 return
 
     def _forget(self, first: int, end: int) -> None:
         """These tickets are settled, one way or another."""
         self._in_flight -= self._count_pending(first, end)
         self._mark(first, end, False)
+
+    def _settle_sent(self, now: float) -> None:
+        """Lets the oldest calls go that are settled whole; each tells how long a delivery takes."""
         while self._sent and not self._count_pending(self._sent[0].first, self._sent[0].end):
-            self._sent.popleft()
+            sample = now - self._sent.popleft().sent_at
+            self._delivery_s += SMOOTHING * (sample - self._delivery_s)
+
+    def _retry_s(self) -> float:
+        """How long to wait before sending again: a queue in the way must not be made longer."""
+        patience = max(self.timing.retry_s, PATIENCE * self._delivery_s)
+        return min(patience, self.timing.retry_max_s)
 
     def _untold(self, sent: _Sent) -> list[int]:
         """The tickets of a call that its caller still waits for; a command in fragments has one."""
@@ -334,7 +353,8 @@ class Proposer:
         while self._unsent:
             sent = self._unsent.popleft()
             self._stamp(sent)
-            sent.retry_at = now + self.timing.retry_s
+            sent.sent_at, sent.retry_at = now, now + self._retry_s()
+            self._look_by(sent.retry_at)
             self._sent.append(sent)
             effects.send.append((self._leader(), sent.rows))
 
@@ -348,18 +368,6 @@ class Proposer:
         effects.deliver.append(Unknown(lost, self.session))
         self.session = 0
         self._open(now, effects)
-
-    def installed(self, now: float, effects: Effects) -> None:
-        """Its learner jumped to a snapshot, over deliveries that this proposer will never hear of.
-
-        So the outcome of what is in flight is unknown, and so is whether an OPEN was chosen: it
-        opens a new session, under a new nonce.
-        """
-        if self.session:
-            self._lose_session(now, effects)
-        elif self._nonce:
-            self._nonce = 0
-            self._open(now, effects)
 
     # Reads ---------------------------------------------------------------------------------------
 
@@ -441,7 +449,7 @@ class Proposer:
         tickets = np.arange(sent.first, sent.end)
         rows = sent.rows[self._pending[tickets & (self.in_flight_max - 1)]]
         sent.tries += 1
-        patience = self.timing.retry_s * 2.0 ** min(sent.tries, 10)
+        patience = self._retry_s() * 2.0 ** min(sent.tries, 10)
         sent.retry_at = now + min(patience, self.timing.retry_max_s)
         if len(rows):
             self.counters["resent"] += len(rows)

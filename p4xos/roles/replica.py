@@ -1,4 +1,4 @@
-"""A learner and its proposer as one role, since they share an address (docs/PROTOCOL.md, section 1).
+"""A learner and its proposer as one role, since they share an address.
 
 Whatever arrives goes to both. What the learner delivers is given to the proposer by whoever owns
 the application, which needs to know the tickets that it settles.

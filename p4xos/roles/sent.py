@@ -48,10 +48,17 @@ class SentRing:
         slot = instance & (self._window - 1)
         return int(self._round[slot]) if self._instance[slot] == instance else NO_ROUND
 
+    def value_in(self, instance: int, round: int) -> bytes:
+        """What was last sent for an instance, b"" unless that was in this round."""
+        slot = instance & (self._window - 1)
+        if self._instance[slot] != instance or self._round[slot] != round:
+            return b""
+        return self._value[slot, : self._length[slot]].tobytes()
+
     def rows(
         self, instances: Iterable[int], encode: Callable[[int, int, bytes], Rows]
     ) -> Iterator[Rows]:
-        """The PHASE2A to send again, one message each; instances not sent in this term are left out."""
+        """The PHASE2A to send again, one message each, of those sent in this term."""
         for instance in instances:
             slot = instance & (self._window - 1)
             if self._instance[slot] == instance:

@@ -136,7 +136,7 @@ class Sessions:
         return out
 
     def _runs(self, chosen: Chosen) -> list[tuple[int, int]]:
-        """Stretches of one session, consecutive sequences and whole commands; the rest one by one."""
+        """Stretches of one session, in sequence and of whole commands; the rest one by one."""
         if len(chosen.lengths) == 1:
             return [(0, 1)]
         envelope = _envelopes(chosen.values)

@@ -37,9 +37,7 @@ def together(*parts: Rows) -> Rows:
 
 
 def phase1a(round: int, first: int = 1, end: int = END_OF_LOG, **fields: Any) -> Rows:
-    return make(
-        Type.PHASE1A, instance=first, round=round, value=wire.pack_end(end), **fields
-    )
+    return make(Type.PHASE1A, instance=first, round=round, value=wire.pack_end(end), **fields)
 
 
 def phase2a(first: int, round: int, *values: bytes, low: int = 0, sender: int = 0) -> Rows:

@@ -136,9 +136,7 @@ def test_a_vote_is_repeated_from_the_slot(count: int) -> None:
 def test_two_proposals_for_one_instance_in_one_batch_act_in_order() -> None:
     """PROTOCOL 3: one value a round, also within a batch; a higher round takes its own."""
     role = acceptor()
-    effects = step(
-        role, together(phase2a(1, R1, b"a"), phase2a(1, R1, b"b"), phase2a(1, R2, b"c"))
-    )
+    effects = step(role, together(phase2a(1, R1, b"a"), phase2a(1, R1, b"b"), phase2a(1, R2, b"c")))
     assert votes(effects) == [(1, R1, b"a"), (1, R1, b"a"), (1, R2, b"c")]
 
 
@@ -202,7 +200,11 @@ def test_bounded_phase_1_promises_its_range() -> None:
     step(role, phase2a(3, R1, b"three"))
     effects = step(role, phase1a(R2, 2, 5))
     _, reports = promise(effects)
-    assert [(m.instance, m.round, m.vround) for m in reports] == [(2, R2, 0), (3, R2, R1), (4, R2, 0)]
+    assert [(m.instance, m.round, m.vround) for m in reports] == [
+        (2, R2, 0),
+        (3, R2, R1),
+        (4, R2, 0),
+    ]
     assert {(m.type, m.instance, m.round) for m in persisted(effects)} >= {
         (Type.PHASE1B, i, R2) for i in (2, 3, 4)
     }
@@ -368,7 +370,7 @@ def test_learn_sends_votes_again_to_who_asks() -> None:
     [(PROPOSER_ASKS, Role.PROPOSER), (COORDINATOR_ASKS, Role.COORDINATOR)],
 )
 def test_read_index(asks_as: int, role_asking: Role) -> None:
-    """PROTOCOL 2, 9: highest, the highest round ever promised, low, nonce; to the role that asks."""
+    """PROTOCOL 2, 9: highest, the highest round promised, low, nonce; to the role that asks."""
     role = acceptor()
     step(role, phase1a(R3, 4, 5))
     step(role, phase2a(2, R1, b"two"))

@@ -1,5 +1,8 @@
 """Taking over, serving and following (docs/PROTOCOL.md, section 4)."""
 
+import itertools
+from typing import Any
+
 import pytest
 
 from p4xos import wire
@@ -18,7 +21,6 @@ from tests.roles.helpers import (
     checkpoint,
     coordinator,
     heartbeat,
-    make,
     persisted_rounds,
     phase1a,
     phase2a,
@@ -31,7 +33,7 @@ from tests.roles.helpers import (
 )
 
 
-def serving(size: int = 3, **options: object) -> Group:
+def serving(size: int = 3, **options: Any) -> Group:
     """A group whose coordinator 0 serves."""
     group = Group(
         coordinator(acceptors=size, **options), [acceptor(a, acceptors=size) for a in range(size)]
@@ -46,7 +48,7 @@ def serving(size: int = 3, **options: object) -> Group:
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("silent", [0, 1])
 def test_takeover(size: int, silent: int) -> None:
-    """PROTOCOL 4: a quorum is asked, promises, and then it serves; one silent acceptor is no matter."""
+    """PROTOCOL 4: a quorum promises, and then it serves; one silent acceptor is no matter."""
     group = Group(
         coordinator(acceptors=size), [acceptor(a, acceptors=size) for a in range(size - silent)]
     )
@@ -93,9 +95,7 @@ def test_trap_08_a_restarted_coordinator_never_reuses_a_round() -> None:
     """Traps, 8: it starts above the last round on its disk, and finds `next` by phase 1."""
     before = serving()
     before.give(request(b"a", b"b"))
-    again = Group(
-        coordinator(last_round=before.coordinator.round), before.acceptors.values()
-    )
+    again = Group(coordinator(last_round=before.coordinator.round), before.acceptors.values())
     again.votes = before.votes
     again.take_over()
     again.give(request(b"c"))
@@ -154,7 +154,7 @@ def test_a_long_report_is_fetched_in_chunks_whatever_is_lost() -> None:
 
 
 def test_an_instance_promised_to_a_higher_round_is_not_proposed_in_the_main_round() -> None:
-    """PROTOCOL 3, 4: an instance promised higher is taken in a higher round, its vote counted there.
+    """PROTOCOL 3, 4: an instance promised higher is taken in a higher round.
 
     Acceptors 0 and 2 chose `kept`; 0 then promised instance 1 to a recovery. Proposing a no-op in
     the main round, for want of a vote promised to it, would let 1 and 2 choose that too.
@@ -164,9 +164,7 @@ def test_an_instance_promised_to_a_higher_round_is_not_proposed_in_the_main_roun
         acceptors[a].step(phase2a(1, round_of(1, 1), b"kept"), 0.0)
     acceptors[0].step(phase1a(round_of(9, 2), 1, 2, sender=2), 0.0)
 
-    group = Group(
-        coordinator(), acceptors, lambda to, m: m.type == Type.PHASE1B and m.sender == 2
-    )
+    group = Group(coordinator(), acceptors, lambda to, m: m.type == Type.PHASE1B and m.sender == 2)
     role = group.coordinator
     (question,) = sent(role.tick(10.0), Type.READ_INDEX)
     role.step(reply(1, question.vround, round=0), 10.0)  # a quorum that has not heard of round 9
@@ -236,10 +234,10 @@ def test_what_phase_1_found_is_proposed_in_chunks(monkeypatch: pytest.MonkeyPatc
     assert [group.chosen(1 + k) for k in range(10)] == [{b"%d" % k} for k in range(10)]
 
 
-def test_failed_takeovers_back_off_exponentially() -> None:
-    """PROTOCOL 4: up to a bound; time is only for liveness."""
+def test_trap_13_failed_takeovers_back_off_exponentially() -> None:
+    """Traps, 13: two candidates do not starve each other; PROTOCOL 4: up to a bound."""
     role = coordinator()
-    times = []
+    times: list[float] = []
     now = 0.0
     while len(times) < 6:
         at = role.deadline()
@@ -249,7 +247,7 @@ def test_failed_takeovers_back_off_exponentially() -> None:
         role.tick(now)
         if role._attempts > attempts:
             times.append(now)
-    waits = [b - a for a, b in zip(times, times[1:], strict=False)]
+    waits = [b - a for a, b in itertools.pairwise(times)]
     assert waits == [20.0, 40.0, 80.0, 80.0, 80.0]
 
 
@@ -294,7 +292,7 @@ def test_timing_that_one_lost_heartbeat_breaks_is_refused() -> None:
 
 
 def test_its_own_heartbeats_are_ignored() -> None:
-    """PROTOCOL 4: it steps down for a higher round of another id; heartbeats come back to their sender."""
+    """PROTOCOL 4: it steps down for another id; heartbeats come back to their sender."""
     group = serving()
     group.give(heartbeat(0, round_of(99, 0), low=5))
     assert group.coordinator.phase is Phase.SERVING
@@ -337,10 +335,11 @@ def test_a_candidate_follows_who_serves_in_a_higher_round() -> None:
     role.step(reply(0, question.vround, round=round_of(4, 1)), 10.0)
     role.step(reply(1, question.vround), 10.0)
     assert (role.phase, role.round) == (Phase.PREPARING, round_of(5))
-    role.step(heartbeat(1, round_of(4, 1)), 10.1)
-    assert role.phase is Phase.PREPARING
-    role.step(heartbeat(1, round_of(6, 1)), 10.2)
-    assert role.phase is Phase.FOLLOWING
+    phases = []
+    for counter in (4, 6):
+        role.step(heartbeat(1, round_of(counter, 1)), 10.1)
+        phases.append(role.phase)
+    assert phases == [Phase.PREPARING, Phase.FOLLOWING]
 
 
 def test_later_promises_are_ignored_once_it_serves() -> None:
@@ -442,9 +441,7 @@ def test_heartbeats_carry_round_next_and_low_to_all() -> None:
 def test_requests_outstanding_and_no_progress_means_phase_1_again() -> None:
     """PROTOCOL 4: acceptors that refuse in silence are noticed by what is not chosen."""
     lost = {Type.PHASE2A}
-    group = Group(
-        coordinator(), [acceptor(a) for a in range(3)], lambda to, m: m.type in lost
-    )
+    group = Group(coordinator(), [acceptor(a) for a in range(3)], lambda to, m: m.type in lost)
     group.take_over()
     group.give(request(b"a"))
     lost.clear()

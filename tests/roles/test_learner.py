@@ -1,5 +1,7 @@
 """Counting, order, gaps and catching up (docs/PROTOCOL.md, sections 5 and 7)."""
 
+import itertools
+
 import msgpack
 import pytest
 
@@ -192,8 +194,11 @@ def test_behind_a_shorter_value_is_zero() -> None:
     [phase2b(0, 3, R1, b"x"), heartbeat(0, R1, next=4), reply(0, 0, highest=3)],
     ids=["vote", "HEARTBEAT", "READ_INDEX_REPLY"],
 )
-def test_what_it_has_heard_of_it_asks_for(told: Rows) -> None:
-    """PROTOCOL 5: highest heard of: votes, HEARTBEAT next - 1, READ_INDEX_REPLY (traps, 12)."""
+def test_trap_12_what_it_has_heard_of_it_asks_for(told: Rows) -> None:
+    """PROTOCOL 5: highest heard of: votes, HEARTBEAT next - 1, READ_INDEX_REPLY.
+
+    Traps, 12: a learner that starts in an idle cluster learns from heartbeats what it lacks.
+    """
     role = learner()
     assert role.deadline() is None
     step(role, told, 5.0)
@@ -219,7 +224,7 @@ def test_first_learn_then_recover_ever_more_patiently() -> None:
         types.append((to, wire.message(rows, 0).type))
         times.append(at)
     assert types == [(ACCEPTORS, Type.LEARN), (COORDINATORS, Type.RECOVER)] * 3
-    waits = [b - a for a, b in zip(times, times[1:], strict=False)]
+    waits = [b - a for a, b in itertools.pairwise(times)]
     assert waits == sorted(waits)
     assert waits[-1] >= 8 * waits[0]
 

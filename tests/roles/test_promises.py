@@ -86,7 +86,7 @@ def test_votes_below_the_summarys_range_do_not_complete_it() -> None:
 
 
 def test_a_vote_cast_after_the_summary_does_not_complete_it() -> None:
-    """PROTOCOL 4: a vote in a higher round, told by a second answer, stands for none of the first's."""
+    """PROTOCOL 4: a later vote, told by a second answer, stands for none of the first's."""
     collected = promises()
     collected.add(summary(0, ROUND, NONCE, highest=9, votes=3))
     collected.add(summary(1, ROUND, NONCE))
@@ -186,10 +186,13 @@ def test_a_long_report_is_asked_for_in_chunks() -> None:
     assert collected.wants_chunks()
     chunks = collected.missing_chunks()
     first = ANSWER_ROWS_MAX + 1
-    assert chunks == [
-        (0, start, min(start + CHUNK_INSTANCES, count + 1))
-        for start in range(first, count + 1, CHUNK_INSTANCES)
-    ][:CHUNKS_AT_ONCE]
+    assert (
+        chunks
+        == [
+            (0, start, min(start + CHUNK_INSTANCES, count + 1))
+            for start in range(first, count + 1, CHUNK_INSTANCES)
+        ][:CHUNKS_AT_ONCE]
+    )
     assert not collected.wants_chunks(), "they are under way"
     lost = chunks.pop(1)
     for _, start, end in chunks:
@@ -225,7 +228,7 @@ def test_a_value_that_does_not_fit_keeps_its_acceptor_incomplete() -> None:
 
 
 def test_one_instances_promises() -> None:
-    """PROTOCOL 4: bounded phase 1: f + 1 promises of this round, the highest vround, else a no-op."""
+    """PROTOCOL 4: bounded phase 1: f + 1 promises, the highest vround, else a no-op."""
     one = InstancePromises(ROUND, acceptors=5)
     assert not one.add(wire.message(vote_report(0, 1, ROUND, wire.NO_VOTE), 0))
     assert not one.add(wire.message(vote_report(0, 1, ROUND, wire.NO_VOTE), 0))

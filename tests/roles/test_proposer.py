@@ -1,5 +1,7 @@
 """Submitting, retrying, and reading (docs/PROTOCOL.md, sections 5, 6 and 9)."""
 
+import itertools
+
 import pytest
 
 from p4xos import envelope, wire
@@ -150,6 +152,7 @@ def test_after_a_snapshot_it_opens_a_new_session() -> None:
     (first,) = requests(effects)
     assert side.role.in_flight == 0
     side.role._random = lambda: 0.25
+    side.submit(b"b")
     effects = Effects.none()
     side.role.installed(0.0, effects)  # again, with the OPEN under way: it may be behind us too
     (second,) = requests(effects)
@@ -174,7 +177,7 @@ def test_tickets_count_up_and_deliveries_settle_them() -> None:
 
 
 def test_requests_go_to_the_coordinator_last_heard_of() -> None:
-    """PROTOCOL 4: the owner of the highest round in a HEARTBEAT; all of them before one is heard."""
+    """PROTOCOL 4: the owner of the highest round in a HEARTBEAT; all before one is heard."""
     side = opened()
     _, effects = side.submit(b"a")
     assert [to for to, _ in effects.send] == [COORDINATORS]
@@ -190,17 +193,30 @@ def test_retries_back_off_and_then_go_to_all() -> None:
     side.step(heartbeat(1, round_of(3, 1)))
     side.tick(0.0)
     side.submit(b"a")
-    times, destinations = [], []
+    times: list[float] = []
+    destinations: list[To] = []
     while len(times) < 6:
         at = side.role.deadline()
         assert at is not None
         for to, _ in side.tick(at).send:
             times.append(at)
             destinations.append(to)
-    waits = [b - a for a, b in zip(times, times[1:], strict=False)]
+    waits = [b - a for a, b in itertools.pairwise(times)]
     assert waits == sorted(waits)
     assert waits[-1] == pytest.approx(TIMING.retry_max_s)
     assert destinations == [To(Role.COORDINATOR, 1)] + [COORDINATORS] * 5
+
+
+def test_a_long_queue_is_not_made_longer_by_retries() -> None:
+    """PROTOCOL 6: a value waits as long as deliveries lately take before it is sent again."""
+    side = opened()
+    for turn in range(60):  # each delivery takes twice the shortest wait before a retry
+        now = turn * 10.0
+        _, effects = side.submit(b"v", now=now)
+        side.choose(requests(effects)[0].value, now=now + 2 * TIMING.retry_s)
+    _, effects = side.submit(b"w", now=1000.0)
+    assert side.tick(1000.0 + 4 * TIMING.retry_s).send == []
+    assert len(requests(side.tick(1000.0 + TIMING.retry_max_s))) == 1
 
 
 def test_only_what_is_not_delivered_is_sent_again() -> None:
@@ -212,7 +228,7 @@ def test_only_what_is_not_delivered_is_sent_again() -> None:
 
 
 def test_trap_13_a_new_leader_gets_what_is_in_flight_at_once() -> None:
-    """Traps, 13: the new coordinator may never have heard of it; clients do not wait for a timeout."""
+    """Traps, 13: the new coordinator may never have heard of it; no timeout is waited for."""
     side = opened()
     side.submit(b"a", b"b")
     side.step(heartbeat(0, round_of(4, 0)), 0.001)

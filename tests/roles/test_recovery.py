@@ -70,7 +70,7 @@ def test_asked_at_once_again_it_has_patience() -> None:
 
 def test_then_it_takes_bounded_phase_1_in_the_recovery_round() -> None:
     """PROTOCOL 4: recovery of [i, j]: bounded phase 1, then the found value in that round."""
-    group, lost = group_that_loses()
+    group, _ = group_that_loses()
     group.give(request(b"a"))
     group.give(recover(1, 2))
     group.now += RESEND_S
@@ -86,7 +86,7 @@ def test_then_it_takes_bounded_phase_1_in_the_recovery_round() -> None:
 
 def test_one_recovery_round_a_term() -> None:
     """PROTOCOL 4: one for each term; other instances share it."""
-    group, lost = group_that_loses()
+    group, _ = group_that_loses()
     group.give(request(b"a", b"b"))
     for first in (1, 2):
         group.give(recover(first, first + 1))
@@ -97,7 +97,7 @@ def test_one_recovery_round_a_term() -> None:
 
 def test_a_recovery_round_used_for_the_instance_is_not_used_again() -> None:
     """PROTOCOL 4: a new one when it was already used for that instance."""
-    group, lost = group_that_loses()
+    group, _ = group_that_loses()
     group.give(request(b"a"))
     group.give(recover(1, 2))
     for counter in (2, 3):
@@ -110,7 +110,7 @@ def test_a_recovery_round_used_for_the_instance_is_not_used_again() -> None:
 
 def test_a_resend_after_a_recovery_is_in_the_recovery_round() -> None:
     """PROTOCOL 4: never again another round of its own below it for those instances."""
-    group, lost = group_that_loses()
+    group, _ = group_that_loses()
     group.give(request(b"a"))
     group.give(recover(1, 2))
     group.now += RESEND_S
@@ -139,7 +139,7 @@ def test_trap_05_a_no_op_goes_only_into_a_round_with_promises() -> None:
 
 
 def test_refused_it_takes_a_higher_round() -> None:
-    """PROTOCOL 4: a new round when it was refused; a refusal is silence, so it asks how high rounds are."""
+    """PROTOCOL 4: a new round when refused; that is silence, so it asks how high rounds are."""
     group, lost = group_that_loses()
     lost.types = {Type.PHASE2A}
     group.give(request(b"a", b"b"))
@@ -173,7 +173,7 @@ def test_a_lost_question_is_asked_again() -> None:
 
 def test_at_or_above_next_it_fills_with_no_ops_in_the_main_round() -> None:
     """PROTOCOL 4: up to what a learner has heard of, within the window."""
-    group, lost = group_that_loses()
+    group, _ = group_that_loses()
     group.give(recover(1, 4))
     assert [(m.instance, m.round, m.value) for m in group.proposed] == [
         (i, round_of(1), b"") for i in (1, 2, 3)
@@ -184,7 +184,7 @@ def test_at_or_above_next_it_fills_with_no_ops_in_the_main_round() -> None:
 
 def test_below_low_nothing_is_recovered() -> None:
     """PROTOCOL 4: below low nothing is proposed, now or in recovery."""
-    group, lost = group_that_loses()
+    group, _ = group_that_loses()
     group.give(request(b"a", b"b", b"c"))
     for learner in (0, 1):
         group.give(make(Type.CHECKPOINT, instance=2, sender=learner))
@@ -203,6 +203,6 @@ def test_who_does_not_serve_does_not_recover() -> None:
 
 def test_a_malformed_range_is_counted() -> None:
     """PROTOCOL 2: never raises on input."""
-    group, lost = group_that_loses()
+    group, _ = group_that_loses()
     group.give(make(Type.RECOVER, instance=1, value=b"short"))
     assert group.coordinator.counters["malformed"] == 1

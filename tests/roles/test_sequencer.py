@@ -5,7 +5,16 @@ import pytest
 from p4xos.effects import ACCEPTORS
 from p4xos.roles.sequencer import Sequencer
 from p4xos.wire import Frame, Type
-from tests.roles.helpers import CLUSTER, GROUP, VALUE_BYTES, WINDOW, phase2a, request, round_of, sent
+from tests.roles.helpers import (
+    CLUSTER,
+    GROUP,
+    VALUE_BYTES,
+    WINDOW,
+    phase2a,
+    request,
+    round_of,
+    sent,
+)
 
 
 def sequencer(round: int = round_of(1, 2), **registers: int) -> Sequencer:
@@ -38,7 +47,7 @@ def test_inactive_it_drops() -> None:
 
 @pytest.mark.parametrize("low", [1, 6])
 def test_no_instance_at_or_above_low_plus_window(low: int) -> None:
-    """PROTOCOL 4: the window bounds what is proposed; the rest of a batch is dropped and counted."""
+    """PROTOCOL 4: the window bounds what is proposed; the rest of a batch is dropped."""
     role = sequencer(low=low, next=low + WINDOW - 2)
     effects = role.step(request(b"a", b"b", b"c"), 0.0)
     assert [m.instance for m in sent(effects, Type.PHASE2A)] == [low + WINDOW - 2, low + WINDOW - 1]

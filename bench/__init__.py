@@ -1,0 +1,15 @@
+"""Measurements of the project; `make bench` runs them and prints what it saw.
+
+Modules:
+
+    cli              the command line: which scenarios, how often, where the results go
+    scenarios        the table of scenarios
+    consensus kv idle failover    one scenario each
+    results          metrics with what is asked of them, summaries, the table, JSON lines
+    environment      the machine, and whether it is quiet enough to believe the figures
+    processes        child processes that never outlive the run, and what they cost
+    store_cluster    three nodes of the store as processes
+    writers          clients that remember what was acknowledged to them
+    errors           what makes a run void
+    redis_benchmark  the load generator of Debian's redis-tools
+"""

@@ -1,0 +1,149 @@
+"""The command line of the bench: python -m bench [SCENARIO ...]."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+from bench import environment
+from bench.environment import Environment
+from bench.errors import BenchError
+from bench.results import Sample, Summary, in_figures, summarize, table
+from bench.scenarios import SCENARIOS, Run, Scenario
+from p4xos import arguments
+from p4xos.errors import P4xosError
+
+ALL = "all"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the scenarios; returns the exit code. A target that is missed is a result, no failure."""
+    return arguments.run(_parser(), argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    names = [scenario.name for scenario in SCENARIOS]
+    parser = arguments.Parser(
+        prog="bench",
+        description="Measures the project on this machine; every node and role is a process.",
+        epilog="; ".join(f"{scenario.name}: {scenario.about}" for scenario in SCENARIOS),
+    )
+    parser.add_argument(
+        "scenario", nargs="*", metavar="SCENARIO",
+        help=f"{', '.join(names)} or {ALL} (the default)",
+    )  # fmt: skip
+    parser.add_argument("--runs", type=int, default=3, help="of each; default: %(default)s")
+    parser.add_argument(
+        "--scale", type=float, default=1.0,
+        help="factor on the work of a run, for a quick look; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append a line of JSON a metric")
+    parser.add_argument(
+        "--directory", type=Path, default=Path(tempfile.gettempdir()),
+        help="where the data of the run go, and are removed; default: %(default)s",
+    )  # fmt: skip
+    parser.set_defaults(call=_bench)
+    return parser
+
+
+def _bench(flags: argparse.Namespace) -> None:
+    chosen = choose(flags.scenario)
+    if flags.runs < 1:
+        raise ValueError(f"--runs is {flags.runs}, allowed is 1 or more")
+    if not 0.001 <= flags.scale <= 100:
+        raise ValueError(f"--scale is {flags.scale:g}, allowed is 0.001 to 100")
+    # A scenario whose needs are missing says so before another has run for minutes.
+    runs = [(scenario, _load(scenario)) for scenario in chosen]
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=flags.directory) as scratch:
+            machine = environment.look(Path(scratch))
+            print(machine.header())
+            for warning in machine.warnings():
+                print(f"WARNING: {warning}")
+            _run_all(runs, Path(scratch), flags, machine)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def choose(names: Sequence[str]) -> list[Scenario]:
+    """The scenarios of these names, in the order of the table.
+
+    Raises:
+      ValueError: there is no such scenario.
+    """
+    known = [scenario.name for scenario in SCENARIOS]
+    for name in names:
+        if name not in (*known, ALL):
+            raise ValueError(f'no scenario "{name}"; known are {", ".join(known)} and {ALL}')
+    if not names or ALL in names:
+        return list(SCENARIOS)
+    return [scenario for scenario in SCENARIOS if scenario.name in names]
+
+
+def _load(scenario: Scenario) -> Run:
+    """Imports it, and asks what it needs of the machine.
+
+    Raises:
+      BenchError: something is missing; the message says what to install.
+    """
+    module = import_module(scenario.module)
+    needs: Callable[[], object] | None = getattr(module, "needs", None)
+    if needs is not None:
+        needs()
+    run: Run = module.run
+    return run
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does: children killed, data removed.
+
+    By way of SIGINT, since trio has its own handler for it, which raises where trio can bear it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+
+
+def _run_all(
+    runs: Sequence[tuple[Scenario, Run]],
+    scratch: Path,
+    flags: argparse.Namespace,
+    machine: Environment,
+) -> None:
+    """Runs one after the other; those that failed do not keep the others from being shown."""
+    summaries: list[Summary] = []
+    failed: list[str] = []
+    for scenario, run in runs:
+        samples: list[Sample] = []
+        directory = scratch / scenario.name
+        directory.mkdir()
+        try:
+            for sample in _told(run(directory, flags.runs, flags.scale)):
+                samples.append(sample)
+        except P4xosError as error:
+            failed.append(f"{scenario.name}: {error}")
+        found = summarize(samples)
+        summaries += found
+        if flags.json is not None:
+            with flags.json.open("a") as file:
+                file.writelines(s.as_json(machine._asdict()) + "\n" for s in found)
+    if summaries:
+        print(f"\n{table(summaries)}")
+    if failed:
+        raise BenchError("\n".join(failed))
+
+
+def _told(samples: Iterator[Sample]) -> Iterator[Sample]:
+    """Tells each sample on stderr as it comes: a run takes minutes."""
+    for sample in samples:
+        metric = sample.metric
+        said = f"{metric.scenario}: {metric.name}: {in_figures(sample.value)} {metric.unit}"
+        print(said, file=sys.stderr, flush=True)
+        yield sample

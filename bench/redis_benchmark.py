@@ -1,0 +1,88 @@
+"""redis-benchmark, the closed-loop load generator of Debian's package redis-tools."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from typing import NamedTuple
+
+from bench.errors import BenchError
+from p4xos.tables import Address
+
+PROGRAM = "redis-benchmark"
+RUN_LIMIT_S = 300.0
+
+
+class Load(NamedTuple):
+    """What is asked of it."""
+
+    test: str  # as its option -t has it: "set", "get"
+    clients: int
+    pipeline: int
+    requests: int
+    value_bytes: int = 64
+    keys: int = 100_000  # drawn at random; a single key would measure a cache
+
+
+class Result(NamedTuple):
+    """What it says; latencies are of a whole pipeline where there is one."""
+
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+def find() -> str:
+    """Where it is.
+
+    Raises:
+      BenchError: it is not installed.
+    """
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise BenchError(f"{PROGRAM} is missing; install it: sudo apt-get install redis-tools")
+    return program
+
+
+def run(load: Load, address: Address) -> Result:
+    """One run against a node.
+
+    Raises:
+      BenchError: it is missing, failed, or got an error from the store.
+    """
+    command = [
+        find(), "-h", address.host, "-p", str(address.port), "--csv", "--precision", "3",
+        "-t", load.test, "-c", str(load.clients), "-P", str(load.pipeline),
+        "-n", str(load.requests), "-d", str(load.value_bytes), "-r", str(load.keys),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{PROGRAM} took over {RUN_LIMIT_S:g} s: {' '.join(command)}") from None
+    complaints = done.stderr.strip()
+    if done.returncode or complaints:
+        said = complaints or done.stdout.strip()[-500:]
+        raise BenchError(f"{PROGRAM} failed ({done.returncode}): {said}; run: {' '.join(command)}")
+    return parse(done.stdout)
+
+
+def parse(text: str) -> Result:
+    """The one result in the output of `--csv`.
+
+    Raises:
+      BenchError: there is not exactly one, or a column is missing.
+    """
+    rows = list(csv.DictReader(line for line in text.splitlines() if line.startswith('"')))
+    if len(rows) != 1:
+        raise BenchError(f"one result of {PROGRAM} was expected, it said: {text.strip()[-500:]!r}")
+    try:
+        return Result(
+            *(
+                float(rows[0][column])
+                for column in ("rps", "p50_latency_ms", "p99_latency_ms", "max_latency_ms")
+            )
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BenchError(f"{PROGRAM} --csv has other columns than expected: {error}") from error

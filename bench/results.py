@@ -1,0 +1,116 @@
+"""Metrics with what is asked of them, the figures of several runs, and how they are shown.
+
+A scenario yields samples one by one, in the order in which it takes them; what belongs to one
+metric is brought together here. A figure is never shown without the spread of its runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import NamedTuple
+
+_HEADINGS = ("scenario", "measured", "unit", "median", "min", "max", "asked", "")
+_NUMBERS = range(3, 6)
+
+
+class Metric(NamedTuple):
+    """What is measured, and what is asked of it; at most one of the two bounds is given."""
+
+    scenario: str
+    name: str
+    unit: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Sample(NamedTuple):
+    """One run's figure."""
+
+    metric: Metric
+    value: float
+
+
+class Summary(NamedTuple):
+    """All runs of one metric."""
+
+    metric: Metric
+    runs: list[float]  # at least one, in the order in which they were taken
+
+    @property
+    def median(self) -> float:
+        """The middle run; the mean of the two middle ones for an even number."""
+        return median(self.runs)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the median is as good as asked; nothing when nothing is asked."""
+        metric = self.metric
+        if metric.at_least is not None:
+            return "met" if self.median >= metric.at_least else "MISSED"
+        if metric.at_most is not None:
+            return "met" if self.median <= metric.at_most else "MISSED"
+        return ""
+
+    def as_json(self, environment: Mapping[str, object]) -> str:
+        """One line for scripts; each carries the machine it was measured on."""
+        return json.dumps(
+            {
+                **self.metric._asdict(),
+                "median": self.median,
+                "min": min(self.runs),
+                "max": max(self.runs),
+                "runs": self.runs,
+                "environment": dict(environment),
+            }
+        )
+
+
+def summarize(samples: Iterable[Sample]) -> list[Summary]:
+    """Samples by metric, in the order in which the metrics were first seen."""
+    runs: dict[Metric, list[float]] = {}
+    for sample in samples:
+        runs.setdefault(sample.metric, []).append(sample.value)
+    return [Summary(metric, values) for metric, values in runs.items()]
+
+
+def table(summaries: Sequence[Summary]) -> str:
+    """Lines with columns, numbers to the right."""
+    rows: list[tuple[str, ...]] = [_HEADINGS]
+    for summary in summaries:
+        metric = summary.metric
+        figures = (summary.median, min(summary.runs), max(summary.runs))
+        rows.append(
+            (
+                metric.scenario,
+                metric.name,
+                metric.unit,
+                *map(in_figures, figures),
+                _asked(metric),
+                summary.verdict,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def in_figures(value: float) -> str:
+    """A number with as many digits as a measurement deserves: 1,234,567 or 45.6 or 0.123."""
+    if abs(value) >= 100 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _asked(metric: Metric) -> str:
+    if metric.at_least is not None:
+        return f"at least {in_figures(metric.at_least)}"
+    if metric.at_most is not None:
+        return f"at most {in_figures(metric.at_most)}"
+    return "-"

@@ -1,0 +1,40 @@
+"""The table of scenarios: to add one, write its module and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from bench.results import Sample
+
+
+class Run(Protocol):
+    """A scenario: yields samples as it takes them."""
+
+    def __call__(self, scratch: Path, runs: int, scale: float) -> Iterator[Sample]:
+        """Runs it.
+
+        Args:
+          scratch: an empty directory of its own; the caller removes it.
+          runs: how often each metric is measured.
+          scale: factor on the amount of work; 1 is what the published figures use.
+        """
+        ...
+
+
+class Scenario(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    module: str
+    """Has `run`, and may have `needs`, which raises BenchError when something is missing."""
+    about: str
+
+
+SCENARIOS = (
+    Scenario("consensus", "bench.consensus", "values/s through 3 acceptors and one learner"),
+    Scenario("kv", "bench.kv", "redis-benchmark on three durable replicas"),
+    Scenario("idle", "bench.idle", "CPU of a cluster that nobody uses"),
+    Scenario("failover", "bench.failover", "kill -9 of the coordinator under load"),
+)

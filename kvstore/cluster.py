@@ -1,0 +1,62 @@
+"""The store as an application of the launcher: `kvstore cluster`."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kvstore.config import endpoints, with_endpoints
+from p4xos.config import PEER_OFFSET, Cluster
+from p4xos.creation import Wanted
+from p4xos.launcher import exchange
+from p4xos.ports import free_addresses
+from p4xos.tables import Address
+
+_PING = b"*1\r\n$4\r\nPING\r\n"
+
+
+class StoreApplication:
+    """Nodes that serve RESP (p4xos.launcher.Application)."""
+
+    def complete(self, cluster: Cluster, wanted: Wanted) -> Cluster:
+        """A new cluster with a RESP endpoint for each node."""
+        names = [node.name for node in cluster.nodes]
+        peers = {node.peer for node in cluster.nodes}
+        if wanted.base_port == 0:
+            # Twice as many as needed: some may be the ports that the peers were given just before.
+            candidates = [a for a in free_addresses(2 * len(names)) if a not in peers]
+        else:
+            # The template counts all ports from one base, the endpoints of applications first.
+            candidates = [Address(n.peer.host, n.peer.port - PEER_OFFSET) for n in cluster.nodes]
+        return with_endpoints(cluster, dict(zip(names, candidates, strict=False)))
+
+    def command(self, cluster_file: Path, node: str) -> Sequence[str]:
+        """What starts one node."""
+        arguments = ["node", "--cluster", str(cluster_file), "--name", node]
+        return [sys.executable, "-m", "kvstore", *arguments]
+
+    def endpoints(self, cluster: Cluster) -> Mapping[str, Address]:
+        """Where each node serves RESP."""
+        return endpoints(cluster)
+
+    async def ready(self, endpoint: Address) -> bool:
+        """Whether the store answers PING."""
+        return await exchange(endpoint, _PING, lambda answer: answer.startswith(b"+PONG"))
+
+    def try_it(self, cluster: Cluster) -> Sequence[str]:
+        """Commands to type: write at one node, read at another, measure at the last."""
+        ports = [address.port for address in endpoints(cluster).values()]
+        if shutil.which("redis-cli") is None:
+            shell = shlex.join([sys.executable, "-m", "kvstore", "shell", "--port", str(ports[0])])
+            return [
+                f"{shell}   # then: set greeting hello",
+                "redis-cli does the same; it comes with Debian's package redis-tools",
+            ]
+        return [
+            f"redis-cli -p {ports[0]} set greeting hello",
+            f"redis-cli -p {ports[-1]} get greeting",
+            f"redis-benchmark -p {ports[-1]} -t set -n 100000 -c 64 -q",
+        ]

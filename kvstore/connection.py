@@ -1,0 +1,216 @@
+"""One client's connection: its parser, the commands that wait, the run that is under way, output.
+
+A *run* is a stretch of consecutive commands of one client that is answered together: reads behind
+one read index, or writes (with reads between them) as entries of one value of the log. A
+connection has one run at a time, so replies keep the order of the commands, a read sees every
+write before it, and two writes of a pipeline never meet in the log in the wrong order, which
+values of one session may.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Sequence
+
+from kvstore import commands
+from kvstore.commands.client import Client
+from kvstore.commands.table import Entry, unknown_command, wrong_arity
+from kvstore.replies import CommandError, Reply, encode, error_bytes
+from kvstore.resp import ChunkReader, Command, CommandParser
+
+RECEIVE_BYTES = 64 * 1024
+"""One read of a socket; with it, what a connection may hold above its other bounds."""
+BACKLOG_BYTES = 1 << 20
+"""Bytes received as commands that wait for the run under way; beyond it the socket is not read."""
+OUTPUT_BYTES = 4 << 20
+"""Replies that the client does not take; beyond it nothing of this client is read or run.
+A client that sends more than this and the backlog before it reads anything blocks itself."""
+RUN_COMMANDS = 1024
+"""Commands looked at for one run: bounds how long one client keeps the others waiting."""
+RIDING_READS = 64
+"""Reads that may ride the log in one run: their replies cannot be held back once it applies."""
+
+_HTTP_NAMES = frozenset((b"post", b"host:"))
+_HTTP = b"-ERR this port speaks RESP, not HTTP; use a Redis client\r\n"
+
+
+class Connection:
+    """The state of one client; knows its socket, and neither the log nor the store."""
+
+    __slots__ = (
+        "_sent", "backlog", "backlog_bytes", "blocked", "client", "closed", "ended", "last_words",
+        "mask", "out", "outstanding", "parser", "reads", "sock", "unsent",
+    )
+
+    def __init__(self, sock: socket.socket, client: Client, chunks: ChunkReader) -> None:
+        self.sock = sock
+        self.client = client
+        self.parser = CommandParser(chunks)
+        self.backlog: list[Command] = []
+        """Commands that wait for the run under way, in order."""
+        self.backlog_bytes = 0
+        self.outstanding = 0
+        """Commands of the run under way; 0: none is."""
+        self.reads: list[tuple[Entry, Command]] = []
+        """What is left of a run of reads that waits for this client to take its replies."""
+        self.out: list[bytes] = []
+        """Replies not yet given to `send`."""
+        self.unsent = b""
+        """What the socket did not take, ..."""
+        self._sent = 0
+        """... but for its first bytes, so many."""
+        self.blocked = False
+        """Its run waits because the log is overloaded."""
+        self.ended = False
+        """Nothing more will come: the client ended its side, or broke the protocol."""
+        self.last_words = b""
+        """Sent behind all replies once `ended`."""
+        self.closed = False
+        self.mask = select.EPOLLIN
+
+    def receive(self) -> bool:
+        """Reads the socket once; appends its commands to the backlog; false: the peer is gone."""
+        try:
+            chunk = self.sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not chunk:
+            self.ended = True
+            return True
+        parser = self.parser
+        got = parser.feed(chunk)
+        if got:
+            if self.backlog:
+                self.backlog += got
+            else:
+                self.backlog = got
+            self.backlog_bytes += len(chunk)
+        if parser.error is not None:
+            self.ended = True
+            self.last_words = error_bytes(f"ERR Protocol error: {parser.error}")
+        return True
+
+    def next_run(self) -> tuple[list[Command], list[Entry], bool]:
+        """Answers connection commands at the head of the backlog, then takes a run off it.
+
+        Returns:
+          Commands, their entries of the table, and whether one of them writes; empty lists when
+          nothing is left to run.
+        """
+        backlog = self.backlog
+        known, find = commands.SPELLINGS.get, commands.find
+        run: list[Entry] = []
+        start = reads = position = 0
+        writes = False
+        for position, command in enumerate(backlog[:RUN_COMMANDS]):
+            entry = known(command[0]) or find(command[0])
+            if (
+                entry is None
+                or entry.connects
+                or not entry.minimum <= len(command) <= entry.maximum
+            ):
+                if run:
+                    break  # answered once the run is
+                start = position + 1
+                self._answer(entry, command)
+                if self.client.closing:
+                    break
+                continue
+            if not entry.writes:
+                if writes and reads >= RIDING_READS:
+                    break
+                reads += 1
+            elif not writes:
+                if reads > RIDING_READS:
+                    break  # the reads go first, by themselves
+                writes = True
+            run.append(entry)
+        end = start + len(run)
+        if self.client.closing:
+            end = len(backlog)
+            self.ended = True
+        taken = backlog[start : start + len(run)] if start or end < len(backlog) else backlog
+        self.backlog = backlog[end:] if end < len(backlog) else []
+        if not self.backlog:
+            self.backlog_bytes = 0
+        return taken, run, writes
+
+    def put_back(self, rest: list[Command]) -> None:
+        """Puts the end of a run back in front of the backlog."""
+        self.backlog = rest + self.backlog
+
+    def _answer(self, entry: Entry | None, command: Command) -> None:
+        """Appends the reply to a connection command, or to one that cannot run."""
+        try:
+            if entry is None:
+                if command[0].lower() in _HTTP_NAMES:
+                    self._hang_up_on_http()
+                    return
+                raise unknown_command(command)
+            if not entry.minimum <= len(command) <= entry.maximum:
+                if command[-1].startswith(b"HTTP/"):
+                    self._hang_up_on_http()
+                    return
+                raise wrong_arity(entry)
+            reply = entry.handler(self.client, command)
+        except CommandError as error:
+            reply = error.reply
+        self.out.append(encode(reply, self.client.protocol))
+
+    def _hang_up_on_http(self) -> None:
+        """A browser made to send commands must not reach the store with what follows."""
+        self.out.append(_HTTP)
+        self.client.closing = True
+
+    def complete(self, replies: Sequence[Reply]) -> None:
+        """Ends the run under way with these replies, one for each of its commands."""
+        self.outstanding = 0
+        protocol = self.client.protocol
+        self.out += [encode(reply, protocol) for reply in replies]
+
+    def send(self) -> bool:
+        """Sends what there is, in one call; false: the peer is gone."""
+        if self._sent < len(self.unsent):
+            self.out.insert(0, self.unsent[self._sent :])
+        elif not self.out:
+            return True
+        data = self.out[0] if len(self.out) == 1 else b"".join(self.out)
+        self.out = []
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return False
+        self.unsent, self._sent = (b"", 0) if sent == len(data) else (data, sent)
+        return True
+
+    @property
+    def output_bytes(self) -> int:
+        """Replies that the socket did not take so far."""
+        return len(self.unsent) - self._sent
+
+    @property
+    def choked(self) -> bool:
+        """The client takes too little of its replies for more to be made."""
+        return len(self.unsent) - self._sent > OUTPUT_BYTES
+
+    @property
+    def finished(self) -> bool:
+        """Everything that ever came is answered and sent, and nothing more will come."""
+        return self.ended and not (self.outstanding or self.backlog or self.out or self.unsent)
+
+    def wanted_mask(self) -> int:
+        """What epoll should wait for."""
+        mask = select.EPOLLOUT if self.unsent else 0
+        if not (
+            self.ended
+            or self.blocked
+            or self.backlog_bytes > BACKLOG_BYTES
+            or len(self.unsent) - self._sent > OUTPUT_BYTES
+        ):
+            mask |= select.EPOLLIN
+        return mask

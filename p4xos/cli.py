@@ -1,0 +1,89 @@
+"""The command line of the log: p4xos node|role|cluster|status|recover."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from p4xos import arguments
+from p4xos.config import ROLE_NAMES, Cluster
+from p4xos.processes import NODE_LOCK, claimed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    return arguments.run(_parser(), argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = arguments.Parser(prog="p4xos", description="A replicated log: Paxos, batched.")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    verb = verbs.add_parser("node", help="run a node of a cluster with all its roles")
+    arguments.add_cluster_flag(verb)
+    verb.add_argument("--name", required=True, help="the node's name in the cluster file")
+    verb.set_defaults(call=_node, parser=verb)
+
+    verb = verbs.add_parser("role", help="run one role alone in this process")
+    verb.add_argument("role", choices=ROLE_NAMES)
+    verb.add_argument("id", type=int, help="its id in the cluster file")
+    arguments.add_cluster_flag(verb)
+    verb.set_defaults(call=_role, parser=verb)
+
+    verb = verbs.add_parser("cluster", help="create a cluster here, or find it, and run all nodes")
+    arguments.add_launcher_flags(verb)
+    verb.set_defaults(call=_cluster, parser=verb)
+
+    verb = verbs.add_parser("status", help="tell how the nodes are")
+    arguments.add_cluster_flag(verb)
+    verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
+    verb.set_defaults(call=_status, parser=verb)
+
+    verb = verbs.add_parser("recover", help="tell what was chosen in an instance")
+    verb.add_argument("instance", type=int)
+    arguments.add_cluster_flag(verb)
+    verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
+    verb.set_defaults(call=_recover, parser=verb)
+    return parser
+
+
+# What a verb needs is imported when it is called: `--help` and errors stay quick.
+
+
+def _node(flags: argparse.Namespace) -> None:
+    from p4xos import node
+
+    cluster = Cluster.load(flags.cluster)
+    lock = cluster.data_directory(flags.name) / NODE_LOCK
+    with claimed(lock, f"node {flags.name}"):
+        node.run(cluster, flags.name)
+
+
+def _role(flags: argparse.Namespace) -> None:
+    from p4xos import node
+
+    cluster = Cluster.load(flags.cluster)
+    name = cluster.member(flags.role, flags.id).node
+    lock = cluster.data_directory(name) / f"{flags.role}-{flags.id}.pid"
+    with claimed(lock, f"{flags.role} {flags.id}"):
+        node.run_role(cluster, flags.role, flags.id)
+
+
+def _cluster(flags: argparse.Namespace) -> None:
+    from p4xos.launcher import LogApplication, launch
+
+    launch(flags.directory, arguments.wanted(flags), LogApplication())
+
+
+def _status(flags: argparse.Namespace) -> None:
+    from p4xos import inquiries
+
+    found = inquiries.status(Cluster.load(flags.cluster))
+    arguments.print_data(found if flags.json else inquiries.described(found), flags.json)
+
+
+def _recover(flags: argparse.Namespace) -> None:
+    from p4xos import inquiries
+
+    found = inquiries.recover(Cluster.load(flags.cluster), flags.instance)
+    arguments.print_data(found, flags.json)

@@ -1,0 +1,198 @@
+"""The one driver, which runs any role: drain, step, persist, send, deliver.
+
+There is no await between draining the socket and having sent what followed from it, so a role is
+never seen half-way, and load makes its own batches: whatever has arrived by the time the driver
+comes round is one step and one fdatasync (docs/PROTOCOL.md, section 3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import trio
+
+from p4xos import wire
+from p4xos.config import Cluster
+from p4xos.effects import Effects, Role, To
+from p4xos.net import Address, Network
+from p4xos.storage import RoundFile
+from p4xos.wire import Peer, Rows, Type
+
+log = logging.getLogger(__name__)
+
+_SENDS: dict[Role, tuple[Type, ...]] = {
+    Role.ACCEPTOR: (
+        Type.PHASE1B, Type.PHASE2B, Type.READ_INDEX_REPLY,
+        Type.RECORD, Type.RECORDED, Type.RECOVERING,
+    ),
+    Role.COORDINATOR: (Type.PHASE1A, Type.PHASE2A, Type.HEARTBEAT, Type.READ_INDEX),
+    Role.LEARNER: (Type.REQUEST, Type.RECOVER, Type.LEARN, Type.CHECKPOINT, Type.READ_INDEX),
+}  # fmt: skip
+"""What each role may send; a learner's address is its proposer's too."""
+
+
+class RoleMachine(Protocol):
+    """A pure role, as in `p4xos.roles`."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Everything counted, by name."""
+        ...
+
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        """Messages in, effects out."""
+        ...
+
+    def tick(self, now: float) -> Effects:
+        """What time demands."""
+        ...
+
+    def deadline(self) -> float | None:
+        """When `tick` next matters."""
+        ...
+
+
+class Storage(Protocol):
+    """Where a role's records become durable."""
+
+    def append(self, records: list[Rows]) -> None:
+        """All are durable when this returns."""
+        ...
+
+    def close(self) -> None:
+        """Gives the files back."""
+        ...
+
+
+class RoundStorage:
+    """A coordinator's records are its rounds."""
+
+    def __init__(self, file: RoundFile) -> None:
+        self._file = file
+
+    def append(self, records: list[Rows]) -> None:
+        """Writes the last round."""
+        self._file.write(wire.message(records[-1], -1).round)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+class Directory:
+    """Who is where: destinations to addresses, and source addresses to what they may send."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        members = {
+            Role.ACCEPTOR: cluster.acceptors,
+            Role.COORDINATOR: cluster.coordinators,
+            Role.LEARNER: cluster.learners,
+            Role.PROPOSER: cluster.learners,
+        }
+        self._addresses: dict[To, list[Address]] = {}
+        self.peers: dict[Address, Peer] = {}
+        for role, of_role in members.items():
+            addresses: list[Address] = [member.address for member in of_role]
+            self._addresses[To(role)] = addresses
+            for member, address in zip(of_role, addresses, strict=True):
+                self._addresses[To(role, member.id)] = [address]
+                if role in _SENDS:
+                    senders = dict.fromkeys(map(int, _SENDS[role]), member.id)
+                    self.peers[address] = Peer(cluster.id, cluster.group, senders)
+
+    def addresses(self, to: To) -> list[Address]:
+        """Where a destination is; nowhere when no such member is configured."""
+        return self._addresses.get(to, [])
+
+
+class Driver:
+    """Runs one role on one endpoint."""
+
+    def __init__(
+        self,
+        name: str,
+        role: RoleMachine,
+        network: Network,
+        directory: Directory,
+        *,
+        storage: Storage | None = None,
+        handle: Callable[[Effects, float], Effects | None] | None = None,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        """Idle until `run`.
+
+        Args:
+          name: for log lines.
+          storage: where `Effects.persist` goes; None for roles that keep nothing.
+          handle: takes what was delivered, and may owe more effects for it.
+          clock: seconds, monotonic; trio's own, since the driver sleeps by it.
+        """
+        self.name = name
+        self.role = role
+        self.network = network
+        self.directory = directory
+        self.drops = dict.fromkeys(wire.DROP_REASONS, 0)
+        self._storage = storage
+        self._handle = handle
+        self._clock = clock
+        self._sleep: trio.CancelScope | None = None
+
+    async def run(self) -> None:
+        """Until cancelled; an error of the storage or of the role ends it."""
+        self.pump()
+        while True:
+            with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
+                await self.network.wait_readable()
+            self._sleep = None
+            self.pump()
+
+    def pump(self) -> None:
+        """One turn: everything that has arrived and everything that is due."""
+        now = self._clock()
+        effects = Effects.none()
+        for rows, source in self.network.receive_nowait():
+            peer = self.directory.peers.get(source)
+            if peer is None:
+                self.drops["foreign_address"] += len(rows)
+                continue
+            rows = wire.decode_untrusted(rows, peer, self.drops)
+            if len(rows):
+                effects.extend(self.role.step(rows, now))
+        deadline = self.role.deadline()
+        if deadline is not None and now >= deadline:
+            effects.extend(self.role.tick(now))
+        self.perform(effects, now)
+
+    def perform(self, effects: Effects, now: float) -> None:
+        """Pays what a step owes, in order: persist, send, deliver."""
+        if effects.persist:
+            assert self._storage is not None
+            self._storage.append(effects.persist)
+        for to, rows in effects.send:
+            self.network.send(rows, self.directory.addresses(to))
+        if self._handle is not None and (effects.deliver or effects.chosen):
+            more = self._handle(effects, now)
+            if more is not None:
+                self.perform(more, now)
+        if self._sleep is not None:  # called from outside `run`: it may have to wake up earlier
+            self._sleep.deadline = min(self._sleep.deadline, self._wake_at())
+
+    def _wake_at(self) -> float:
+        deadline = self.role.deadline()
+        return float("inf") if deadline is None else deadline
+
+    def close(self) -> None:
+        """Gives the address and the files back."""
+        self.network.close()
+        if self._storage is not None:
+            self._storage.close()
+
+    def counters(self) -> Mapping[str, int]:
+        """Everything counted here: by the role, by reason of a drop, by the endpoint."""
+        dropped = {f"dropped_{reason}": count for reason, count in self.drops.items()}
+        endpoint = {f"network_{name}": count for name, count in self.network.counters.items()}
+        return {**self.role.counters, **dropped, **endpoint}
+
+

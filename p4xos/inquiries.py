@@ -1,0 +1,153 @@
+"""What the command line asks of running nodes: `p4xos status` and `p4xos recover`."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+
+from p4xos.config import Cluster
+from p4xos.dialing import ConnectionLost, Dialed, Unreachable, ask_untrusted, dial
+from p4xos.errors import NotDelivered, P4xosError, Trimmed
+from p4xos.framing import Frame
+from p4xos.interface import read_chosen
+
+ANSWER_S = 3.0
+
+
+def status(cluster: Cluster) -> dict[str, object]:
+    """How every node is, as data: what it tells about itself, or why it cannot be asked."""
+    return trio.run(_status, cluster)
+
+
+def recover(cluster: Cluster, instance: int) -> dict[str, object]:
+    """What was chosen in an instance, as data, from the first node that still has it.
+
+    Raises:
+      Trimmed, NotDelivered: no node that answers has it.
+      Unreachable: none answers.
+      ValueError: there is no such instance.
+    """
+    if not 1 <= instance < 2**64:
+        raise ValueError(f"instance is {instance}, allowed are whole numbers from 1")
+    return trio.run(_recover, cluster, instance)
+
+
+def described(status: Mapping[str, object]) -> dict[str, str]:
+    """A status for people: a line a node, and who leads."""
+    lines: dict[str, str] = {}
+    for name, told in status.items():
+        if not isinstance(told, dict):
+            lines[name] = str(told)
+        elif "unreachable" in told:
+            lines[name] = f"unreachable: {told['unreachable']}"
+        else:
+            lines[name] = ", ".join(_words(told))
+    return lines
+
+
+def _words(told: Mapping[str, object]) -> list[str]:
+    words = []
+    learner, coordinator = told.get("learner"), told.get("coordinator")
+    if isinstance(learner, dict):
+        words.append(
+            f"delivered {learner.get('delivered')} (lag {learner.get('lag')}, "
+            f"low {learner.get('low')}{', behind' if learner.get('behind') else ''})"
+        )
+    if isinstance(coordinator, dict):
+        words.append(
+            f"coordinator {coordinator.get('phase')}, round {coordinator.get('round')}, "
+            f"next {coordinator.get('next')}"
+        )
+        if coordinator.get("blocked"):
+            words.append(str(coordinator["blocked"]))
+    silent = told.get("silent")
+    words += map(str, silent) if isinstance(silent, list) else []
+    return words
+
+
+async def _status(cluster: Cluster) -> dict[str, object]:
+    found: dict[str, object] = {}
+
+    async def ask(name: str, one: Callable[[Dialed], Awaitable[Frame]]) -> None:
+        try:
+            frame = await _with_node(cluster, name, one)
+        except Unreachable as error:
+            found[name] = {"unreachable": "; ".join(error.problems.values())}
+        except P4xosError as error:
+            found[name] = {"unreachable": str(error)}
+        else:
+            found[name] = frame.head.get("status", {})
+
+    async with trio.open_nursery() as nursery:
+        for node in cluster.nodes:
+            nursery.start_soon(
+                ask, node.name, lambda dialed: ask_untrusted(dialed, {"ask": "status", "id": 1})
+            )
+    nodes = {node.name: found[node.name] for node in cluster.nodes}
+    _add_lags(nodes)
+    return {"cluster": f"{cluster.id:08x}", "leader": _leader(cluster, nodes), **nodes}
+
+
+def _add_lags(nodes: Mapping[str, object]) -> None:
+    """How far each learner is behind the farthest that anyone has heard of."""
+    learners = [
+        told["learner"]
+        for told in nodes.values()
+        if isinstance(told, dict) and isinstance(told.get("learner"), dict)
+    ]
+    highest = max((int(learner.get("heard", 0)) for learner in learners), default=0)
+    for learner in learners:
+        learner["lag"] = max(highest - int(learner.get("delivered", 0)), 0)
+
+
+def _leader(cluster: Cluster, nodes: Mapping[str, object]) -> str:
+    """The node whose coordinator serves, by the highest round that a reachable one tells."""
+    told = [
+        (int(coordinator.get("round") or 0), coordinator.get("leader"))
+        for status in nodes.values()
+        if isinstance(status, dict) and isinstance(coordinator := status.get("coordinator"), dict)
+    ]
+    leader = max(told, key=lambda pair: pair[0], default=(0, None))[1]
+    for member in cluster.coordinators:
+        if member.id == leader:
+            return f"coordinator {member.id} on {member.node}"
+    return "none known"
+
+
+async def _with_node(
+    cluster: Cluster, name: str, one: Callable[[Dialed], Awaitable[Frame]]
+) -> Frame:
+    """One question to a node, within ANSWER_S."""
+    dialed = await dial(cluster.node(name).peer, cluster.id)
+    try:
+        with trio.move_on_after(ANSWER_S):
+            return await one(dialed)
+        raise ConnectionLost(name, f"no answer within {ANSWER_S:g} s")
+    finally:
+        await dialed.frames.aclose()
+
+
+async def _recover(cluster: Cluster, instance: int) -> dict[str, object]:
+    problems: dict[str, str] = {}
+    answer: P4xosError | None = None
+    for learner in cluster.learners:
+        ask = {"ask": "recover", "id": 1, "instance": instance}
+        try:
+            frame = await _with_node(
+                cluster,
+                learner.node,
+                lambda dialed, ask=ask: ask_untrusted(dialed, ask),  # type: ignore[misc]  # a default is no argument
+            )
+        except (Trimmed, NotDelivered) as error:
+            answer = error
+        except P4xosError as error:
+            problems[learner.node] = str(error)
+        else:
+            found = read_chosen(instance, frame.body)
+            told: dict[str, object] = {**found._asdict(), "node": learner.node}
+            told["payload"] = found.payload.decode("utf-8", "backslashreplace")
+            told["payload_base64"] = base64.b64encode(found.payload).decode()
+            return told
+    raise answer or Unreachable(problems)

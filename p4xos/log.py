@@ -1,0 +1,111 @@
+"""The replicated log as an application sees it, and the application as the log sees it.
+
+The node owns both sides' calls: it gives the application a `ReplicatedLog` and drives the
+application's `StateMachine`. All calls are synchronous and happen in the node's trio loop, so
+neither side needs a lock. docs/PROTOCOL.md, sections 6, 7 and 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from p4xos.errors import NoQuorum, P4xosError
+
+
+class Delivered(NamedTuple):
+    """One payload, at its place in the log."""
+
+    instance: int
+    """Where it was chosen; of a command in fragments, the instance that completed it."""
+    ticket: int | None
+    """What `propose` gave for it here, or None when another replica proposed it, or this one
+    before it was restarted."""
+    payload: bytes
+
+
+class ReplicatedLog(Protocol):
+    """What a node offers to the application that runs beside its learner."""
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The payload that fits one instance; a longer one travels in fragments."""
+        ...
+
+    @property
+    def max_command_bytes(self) -> int:
+        """The longest payload that may travel at all, in fragments."""
+        ...
+
+    @property
+    def applied(self) -> int:
+        """The last instance that the state machine has applied; 0 when none."""
+        ...
+
+    def propose(self, values: Sequence[bytes]) -> list[int]:
+        """Proposes values, and forgets them here: what becomes of them comes to the state machine.
+
+        Each ticket ends exactly once: in a `Delivered` of `StateMachine.apply`, or in
+        `StateMachine.unknown`. Values of one call are *not* promised to be delivered in the order
+        in which they were given: the first copy may be lost and the retry chosen behind the rest.
+
+        Returns:
+          One ticket a value; tickets are never used twice.
+
+        Raises:
+          Overloaded: the bound on what is in flight is reached; nothing was taken.
+          ValueError: a value is longer than `max_command_bytes`; nothing was taken.
+        """
+        ...
+
+    def read_index(self, callback: Callable[[NoQuorum | None], None]) -> None:
+        """Calls back when this replica has applied every write acknowledged before this call.
+
+        The callback gets None, and a read of the local state is then linearizable; or it gets the
+        error, and nothing may be read. It may run before this call returns. docs/PROTOCOL.md,
+        section 9.
+        """
+        ...
+
+
+class StateMachine(Protocol):
+    """What an application gives to its node.
+
+    State, `applied` and `learner_state` change together, in one atomic write: a position stored
+    apart from the data makes a replica skip or repeat commands after a crash (docs/traps.md, 14).
+    """
+
+    @property
+    def applied(self) -> int:
+        """The last instance whose effect is in the state, durable or buffered; 0 when empty."""
+        ...
+
+    def learner_state(self) -> bytes:
+        """The learner's part of the checkpoint, as stored with `applied`; empty at first."""
+        ...
+
+    def apply(self, batch: Sequence[Delivered], through: int, learner_state: bytes) -> None:
+        """Applies a batch in order, as one atomic write with `applied = through`.
+
+        It must be deterministic: the same batches give the same state on every replica. The batch
+        may be empty (no-ops and sessions only). An exception stops the node: a state that may be
+        half written must not be built upon.
+        """
+        ...
+
+    def unknown(self, tickets: Sequence[int], error: P4xosError) -> None:
+        """These proposals have no known outcome: they may have been chosen, or still be."""
+        ...
+
+    def sync(self) -> int:
+        """Makes all that is applied durable; returns the instance it is durable through."""
+        ...
+
+    def snapshot(self, directory: Path) -> int:
+        """Writes a consistent copy into a new directory; returns the instance it holds."""
+        ...
+
+    def install(self, directory: Path) -> None:
+        """Replaces the state by a snapshot; a crash leaves either the old state or the new."""
+        ...

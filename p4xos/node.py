@@ -1,0 +1,367 @@
+"""A node: the roles that a cluster file gives to one process, each under its own driver."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import msgpack
+import trio
+
+from p4xos.application import Application, BatchMachine
+from p4xos.catchup import CatchUp
+from p4xos.config import Cluster, Member, RoleName
+from p4xos.driver import Directory, Driver, RoleMachine, RoundStorage, Storage
+from p4xos.effects import Effects
+from p4xos.errors import P4xosError
+from p4xos.logstore import LogStore, Retention
+from p4xos.net import UdpEndpoint
+from p4xos.roles.acceptor import Acceptor
+from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
+from p4xos.roles.learner import Learner
+from p4xos.roles.proposer import Proposer, ProposerTiming
+from p4xos.roles.replica import Replica
+from p4xos.service import Service, listen
+from p4xos.storage import AcceptorLog, Forgetful, MemoryStorage, RoundFile
+from p4xos.transfers import Copies
+from p4xos.wire import Frame
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 1.0
+"""How often a node looks at itself, to log what changed."""
+
+
+class Node:
+    """Opens what its roles need; `run` runs them until it is cancelled."""
+
+    def __init__(
+        self, cluster: Cluster, name: str, roles: list[tuple[RoleName, Member]] | None = None
+    ) -> None:
+        """Nothing is open yet.
+
+        Args:
+          cluster: the cluster file.
+          name: which node of it.
+          roles: those to run; by default all that the file gives to the node.
+        """
+        self.cluster = cluster
+        self.name = name
+        self.roles = cluster.members_of(name) if roles is None else roles
+        self.directory = Directory(cluster)
+        self.drivers: list[Driver] = []
+        self.coordinator: Coordinator | None = None
+        self.application: Application | None = None
+        self.silent: list[str] = []
+        """Acceptors that stay silent since they have forgotten, each with the reason."""
+        self.service: Service | None = None
+        self.catch_up: CatchUp | None = None
+        self._listener: socket.socket | None = None
+        self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
+        self._resources = ExitStack()
+        self._random = random.Random(secrets.randbits(64)).random
+
+    def open(self, machine: BatchMachine | None = None) -> Self:
+        """Opens files and sockets.
+
+        Args:
+          machine: the application's state, where a learner is among the roles.
+
+        Raises:
+          P4xosError, OSError: what could not be opened; what was is closed again.
+        """
+        with ExitStack() as on_error:
+            on_error.callback(self._resources.close)
+            # Addresses first: opening an acceptor may use up its one-time mark, and an acceptor in
+            # memory mode has then forgotten, though only a port was in use.
+            self._bind()
+            for role, member in self.roles:
+                if role == "acceptor":
+                    self._open_acceptor(member)
+                elif role == "coordinator":
+                    self._open_coordinator(member)
+                else:
+                    assert machine is not None, "a learner needs an application"
+                    self._open_learner(member, machine)
+            self._open_service()
+            on_error.pop_all()
+        return self
+
+    def close(self) -> None:
+        """Closes what `open` opened."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _frame(self, member: Member) -> Frame:
+        return Frame(self.cluster.id, self.cluster.group, member.id)
+
+    def _open_acceptor(self, member: Member) -> None:
+        cluster = self.cluster
+        acceptor = Acceptor(
+            frame=self._frame(member), acceptors=len(cluster.acceptors), window=cluster.window,
+            value_bytes=cluster.value_bytes,
+        )  # fmt: skip
+        directory = cluster.member_directory("acceptor", member.id)
+        storage: Storage
+        if cluster.storage == "memory":
+            memory = MemoryStorage.open(
+                directory, cluster=cluster.id, group=cluster.group, acceptor=member.id
+            )
+            if isinstance(memory, Forgetful):
+                self._stay_silent(member, memory)
+                return
+            storage = memory
+        else:
+            opened = AcceptorLog.open(
+                directory, cluster=cluster.id, group=cluster.group, acceptor=member.id,
+                window=cluster.window, carry_over=acceptor.carry_over,
+            )  # fmt: skip
+            if isinstance(opened, Forgetful):
+                self._stay_silent(member, opened)
+                return
+            if opened.cut is not None:
+                log.warning("acceptor %d: %s", member.id, opened.cut)
+            acceptor.restore(opened.records)
+            storage = opened.log
+        self._add("acceptor", acceptor, member, storage)
+
+    def _stay_silent(self, member: Member, reason: Forgetful) -> None:
+        """One that may have forgotten a vote must not vote (docs/PROTOCOL.md, section 8)."""
+        self.silent.append(f"acceptor {member.id}: {reason}")
+        log.error(
+            "acceptor %d stays silent, since it may have forgotten what it voted for: %s; the "
+            "group goes on as long as a majority of the acceptors has not forgotten",
+            member.id, reason,
+        )  # fmt: skip
+
+    def _open_coordinator(self, member: Member) -> None:
+        cluster = self.cluster
+        file = RoundFile(
+            cluster.member_directory("coordinator", member.id) / "round",
+            cluster=cluster.id, group=cluster.group, coordinator=member.id,
+        )  # fmt: skip
+        timing = cluster.timing
+        self.coordinator = Coordinator(
+            frame=self._frame(member),
+            coordinators=tuple(other.id for other in cluster.coordinators),
+            acceptors=len(cluster.acceptors),
+            learners=len(cluster.learners),
+            window=cluster.window,
+            value_bytes=cluster.value_bytes,
+            random=self._random,
+            now=trio.current_time(),
+            last_round=file.read(),
+            timing=CoordinatorTiming(
+                heartbeat_s=timing.heartbeat_s, takeover_s=timing.takeover_timeout_s
+            ),
+        )
+        self._add("coordinator", self.coordinator, member, RoundStorage(file))
+
+    def _open_learner(self, member: Member, machine: BatchMachine) -> None:
+        cluster, timing = self.cluster, self.cluster.timing
+        state = machine.learner_state()
+        learner = Learner(
+            frame=self._frame(member),
+            acceptors=len(cluster.acceptors),
+            window=cluster.window,
+            value_bytes=cluster.value_bytes,
+            delivered=machine.applied,
+            sessions=msgpack.unpackb(state, strict_map_key=False) if state else None,
+            gap_timeout_s=timing.gap_timeout_s,
+        )
+        proposer = Proposer(
+            frame=self._frame(member),
+            acceptors=len(cluster.acceptors),
+            window=cluster.window,
+            value_bytes=cluster.value_bytes,
+            random=self._random,
+            timing=ProposerTiming(retry_s=timing.retry_s, deadline_s=timing.deadline_s),
+        )
+        replica = Replica(learner, proposer)
+        self.application = Application(replica, machine)
+        driver = self._add(
+            "learner", replica, member, handle=self.application.handle
+        )
+        self.application.attach(driver)
+
+    def _bind(self) -> None:
+        """The addresses of the roles, and the node's own, for clients and peers, over TCP.
+
+        Roles that run in several processes share the latter: it then belongs to the learner's.
+        """
+        for role, member in self.roles:
+            network = self._networks[role, member.id] = UdpEndpoint.bind(member.address)
+            self._resources.callback(network.close)
+        learns = any(role == "learner" for role, _ in self.roles)
+        if learns or self.roles == self.cluster.members_of(self.name):
+            self._listener = listen(self.cluster.node(self.name).peer)
+            self._resources.callback(self._listener.close)
+
+    def _open_service(self) -> None:
+        cluster, name = self.cluster, self.name
+        if self._listener is None:
+            return
+        copies = None
+        if self.application is not None:
+            copies = Copies(self.application, cluster.data_directory(name) / "outgoing")
+            self.catch_up = CatchUp(cluster, name, self.application)
+        self.service = Service(cluster, name, self.status, self.application, copies)
+
+    def _add(
+        self,
+        role_name: RoleName,
+        role: RoleMachine,
+        member: Member,
+        storage: Storage | None = None,
+        handle: Callable[[Effects, float], Effects | None] | None = None,
+    ) -> Driver:
+        if storage is not None:
+            self._resources.callback(storage.close)
+        network = self._networks[role_name, member.id]
+        name = f"{role_name} {member.id}"
+        driver = Driver(name, role, network, self.directory, storage=storage, handle=handle)
+        self.drivers.append(driver)
+        return driver
+
+    async def run(self) -> None:
+        """Runs all roles; returns only by cancellation or an error, which stops the node."""
+        async with trio.open_nursery() as nursery:
+            for driver in self.drivers:
+                nursery.start_soon(driver.run, name=driver.name)
+            if self.application is not None:
+                nursery.start_soon(self.application.run_checkpoints)
+            if self.catch_up is not None:
+                nursery.start_soon(self.catch_up.run)
+            if self.service is not None:
+                assert self._listener is not None
+                nursery.start_soon(self.service.run, self._listener)
+            nursery.start_soon(self._watch)
+
+    async def _watch(self) -> None:
+        """A stall has a log line, and so has its end."""
+        last: tuple[object, ...] = ()
+        while True:
+            if self.coordinator is not None:
+                status = self.coordinator.status()
+                seen = (status["phase"], status["round"], status["blocked"])
+                if seen != last:
+                    last = seen
+                    log.info("coordinator: %s, round %s %s", *seen)
+            await trio.sleep(WATCH_S)
+
+    def status(self) -> dict[str, object]:
+        """For people and scripts: where each role stands, and everything counted."""
+        status: dict[str, object] = {"node": self.name, "silent": self.silent}
+        if self.coordinator is not None:
+            status["coordinator"] = self.coordinator.status()
+        if self.application is not None:
+            learner = self.application.replica.learner
+            status["learner"] = {
+                "delivered": learner.delivered,
+                "heard": learner.heard,
+                "low": learner.low,
+                "behind": learner.behind,
+                "durable_through": self.application.durable_through,
+                "in_flight": self.application.replica.proposer.in_flight,
+            }
+        counters = {driver.name: dict(driver.counters()) for driver in self.drivers}
+        if self.service is not None:
+            counters["service"] = dict(self.service.counters)
+        if self.catch_up is not None:
+            counters["catch_up"] = dict(self.catch_up.counters)
+        status["roles"] = [f"{role} {member.id}" for role, member in self.roles]
+        status["counters"] = counters
+        return status
+
+
+async def until_signalled(main: Callable[[], Awaitable[None]]) -> None:
+    """Runs an async function until it ends, or SIGTERM, SIGINT or SIGHUP asks it to stop."""
+    stop = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with trio.open_signal_receiver(*stop) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                async for number in signals:
+                    log.info("stopping on %s", signal.Signals(number).name)
+                    nursery.cancel_scope.cancel()
+                    return
+
+            nursery.start_soon(watch)
+            await main()
+            nursery.cancel_scope.cancel()
+
+
+def run_main(main: Callable[..., Awaitable[None]], *args: object) -> None:
+    """Runs an async main function; what stopped it arrives as one error, not as a group.
+
+    Every nursery that an error passes wraps it in an ExceptionGroup, and a full disk may stop
+    several roles at once: who reports it to a person wants one error. The others are logged.
+    Several errors of which one is our bug stay a group, for the tracebacks of all.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    try:
+        trio.run(main, *args)
+    except BaseExceptionGroup as group:
+        first, *others = _leaves(group)
+        if others and not all(isinstance(e, (P4xosError, OSError)) for e in (first, *others)):
+            raise
+        for other in others:
+            log.error("also: %s", other)
+        raise first from None
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for below in error.exceptions for leaf in _leaves(below)]
+    return [error]
+
+
+def run(cluster: Cluster, name: str) -> None:
+    """Runs a node of the plain log until a signal stops it.
+
+    Raises:
+      P4xosError, OSError: what could not be opened, or what broke.
+    """
+    run_main(_main, cluster, name, cluster.members_of(name))
+
+
+def run_role(cluster: Cluster, role: RoleName, member_id: int) -> None:
+    """Runs one role alone until a signal stops it; a learner has the plain log's store.
+
+    Raises:
+      P4xosError, OSError: what could not be opened, or what broke.
+    """
+    member = cluster.member(role, member_id)
+    run_main(_main, cluster, member.node, [(role, member)])
+
+
+async def _main(cluster: Cluster, name: str, roles: list[tuple[RoleName, Member]]) -> None:
+    with ExitStack() as stack:
+        store: LogStore | None = None
+        for role, member in roles:
+            if role == "learner":
+                directory = cluster.member_directory(role, member.id) / "log"
+                store = LogStore(directory, cluster.id, Retention.of(cluster))
+                stack.callback(store.close)
+        node = stack.enter_context(Node(cluster, name, roles).open(store))
+        log.info("node %s runs %s", name, ", ".join(f"{role} {m.id}" for role, m in roles))
+        await until_signalled(node.run)

@@ -1,0 +1,418 @@
+"""A node's TCP service: clients that have no learner of their own, and peers that catch up.
+
+    asked                                          answered
+    hello   cluster, version, peer                 node, cluster, version, log, delivered
+    submit  id; body: payloads                     id, instances            or id and an error
+    recover id, instance                           id; body: the value      or id and an error
+    status  id                                     id, status
+    deliver first                                  for ever: next; body: delivered values
+    tail    first                                  body: chosen values ...; then: end, delivered
+    copy    above                                  copy, through, files     (`transfers`)
+    piece   copy, name, offset                     check; body: bytes
+
+`hello` comes first; the next requests need not wait for answers. An error is a head with "error"
+(`remote_errors`). Bytes that are no request are answered by an error, and the connection is closed;
+nothing that a peer sends ends anything else. The peer's pace bounds the memory: one frame of a
+stream is made when the one before it has left, and a connection with REQUESTS_MAX submissions or
+REPLY_BYTES_MAX of answers that it has not taken is not read from.
+docs/PROTOCOL.md, sections 6 and 7.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import trio
+
+from p4xos.application import Application
+from p4xos.config import Cluster
+from p4xos.effects import Chosen
+from p4xos.errors import BadPacket, P4xosError
+from p4xos.framing import (
+    BODY_BYTES_MAX,
+    LARGE_AT_ONCE,
+    Frame,
+    FrameStream,
+    integer_untrusted,
+    text_untrusted,
+)
+from p4xos.local import propose_with_patience
+from p4xos.logstore import LogStore
+from p4xos.packing import (
+    pack_delivered,
+    pack_instances,
+    pack_runs,
+    split_chosen,
+    unpack_payloads_untrusted,
+)
+from p4xos.ports import holder
+from p4xos.remote_errors import Refused, error_head
+from p4xos.tables import Address
+from p4xos.transfers import Copies
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+CONNECTIONS_MAX = 128
+CLIENTS_MAX = 112
+"""Of them; the rest is kept for nodes that catch up."""
+assert CLIENTS_MAX < CONNECTIONS_MAX
+HELLO_S = 5.0
+"""A connection that has not said who it is by then is closed."""
+PARTING_S = 2.0
+"""How long a peer may take to take the error that ends its connection."""
+REQUESTS_MAX = 1024
+"""Submissions of a connection not yet delivered, beyond which it is not read from."""
+REPLY_BYTES_MAX = 1 << 20
+"""Of answers that the peer has not taken, beyond which it is not read from."""
+STREAM_BYTES = 256 << 10
+"""Of values in one frame of `deliver` and `tail`; one command more where it is longer."""
+RUN_OVERHEAD_BYTES = 64
+"""Bounds how many runs of no-ops, whose values take no bytes, share a frame."""
+BACKLOG = 128
+
+
+class ListenFailed(P4xosError):
+    """The node's TCP address cannot be had."""
+
+    def __init__(self, address: Address, reason: str) -> None:
+        super().__init__(
+            f"cannot listen on TCP {address}: {reason}; stop what uses it, or give the node "
+            'another "peer" address in the cluster file, the same on every machine'
+        )
+        self.address = address
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+      ListenFailed: the address is in use, or not one of this machine.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            process = holder(address.port)
+            reason = "it is in use" + (f" by {process}" if process else "")
+        raise ListenFailed(address, reason) from error
+    return listener
+
+
+class Service:
+    """Serves one node's connections."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        node: str,
+        status: Callable[[], Mapping[str, object]],
+        application: Application | None,
+        copies: Copies | None,
+    ) -> None:
+        """Idle until `run`.
+
+        Args:
+          cluster: of which cluster it is.
+          node: its name.
+          status: what to tell about it.
+          application: its replica, where it has a learner.
+          copies: snapshots of that one, for peers.
+        """
+        self.cluster = cluster
+        self.node = node
+        self.application = application
+        self.copies = copies
+        self.store: LogStore | None = None
+        """Where values are submitted and delivered; other applications have clients of their own"""
+        if application is not None and isinstance(application.machine, LogStore):
+            self.store = application.machine
+        self.status = status
+        self.counters = dict.fromkeys(
+            (
+                "connections", "lost_connections", "failed_connections", "bad_frames", "refused",
+                "requests",
+            ),
+            0,
+        )  # fmt: skip
+        self.connections = 0
+        self.clients = 0
+        self.large = trio.CapacityLimiter(LARGE_AT_ONCE)
+
+    async def run(self, listener: socket.socket) -> None:
+        """Accepts connections until cancelled; owns the listener."""
+        listening = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+        async with trio.open_nursery() as nursery:
+            if self.copies is not None:
+                nursery.start_soon(self.copies.run)
+            await trio.serve_listeners(self._serve, [listening], handler_nursery=nursery)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        """One connection; nothing is raised out of here but cancellation."""
+        self.counters["connections"] += 1
+        frames = FrameStream(stream, body_bytes_max=0, large=self.large)
+        self.connections += 1
+        try:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await Connection(self, frames).run()
+            await frames.aclose_politely()
+        except BadPacket:
+            self.counters["bad_frames"] += 1
+            await frames.aclose_politely()
+        except P4xosError:
+            self.counters["refused"] += 1
+            await frames.aclose_politely()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            self.counters["lost_connections"] += 1
+        except Exception:
+            # A mistake of ours in one answer must not end the replica for all others.
+            self.counters["failed_connections"] += 1
+            log.exception("a connection failed")
+        finally:
+            self.connections -= 1
+            await frames.aclose()
+
+
+class Connection:
+    """One client or peer."""
+
+    def __init__(self, service: Service, frames: FrameStream) -> None:
+        self.service = service
+        self.frames = frames
+        self._submissions = 0  # not delivered yet
+        self._settled_one = trio.Event()
+        self._delivering = False
+        self._is_client = False
+        self._problem: Exception | None = None
+        self._actions: dict[str, Callable[[Frame], Awaitable[None]]] = {
+            "submit": self._submit,
+            "recover": self._recover,
+            "status": self._status,
+            "deliver": self._start_deliver,
+            "tail": self._tail,
+            "copy": self._copy,
+            "piece": self._piece,
+        }
+
+    async def run(self) -> None:
+        """Until the peer ends it.
+
+        Raises:
+          BadPacket, P4xosError: it broke a rule, and was told so.
+          trio.BrokenResourceError: the connection is lost.
+        """
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._task, self.frames.run_writer)
+                self._nursery.start_soon(self._task, self._read)
+        finally:
+            self.service.clients -= self._is_client
+        if self._problem is not None:
+            raise self._problem
+
+    async def _task(self, main: Callable[[], Awaitable[None]]) -> None:
+        """Runs a part of the connection; its end is that of all of them."""
+        try:
+            await main()
+        except Exception as error:
+            self._problem = self._problem or error
+            if isinstance(error, P4xosError):
+                self.frames.post(error_head(error))
+                with trio.move_on_after(PARTING_S):
+                    await self.frames.wait_posted_below(1)
+        self._nursery.cancel_scope.cancel()
+
+    async def _read(self) -> None:
+        """A hello, then requests."""
+        if self.service.connections > CONNECTIONS_MAX:
+            raise Refused(f"this node has {CONNECTIONS_MAX} connections; try another node")
+        with trio.move_on_after(HELLO_S) as waiting:
+            hello = await self.frames.receive_untrusted()
+        if waiting.cancelled_caught:
+            raise BadPacket(f"no hello within {HELLO_S:g} s")
+        if hello is not None:
+            self._hello_untrusted(hello.head)
+            await self._read_requests()
+
+    def _hello_untrusted(self, head: dict[str, object]) -> None:
+        """Answers a hello."""
+        service = self.service
+        if text_untrusted(head, "ask") != "hello":
+            raise BadPacket("the first request must be hello")
+        version = integer_untrusted(head, "version")
+        if version != VERSION:
+            raise Refused(
+                f"node {service.node} speaks version {VERSION} of this service and you "
+                f"{version}; use the same release on both sides"
+            )
+        cluster = integer_untrusted(head, "cluster")
+        if cluster not in (0, service.cluster.id):  # 0: whichever it is
+            raise Refused(
+                f"node {service.node} belongs to cluster {service.cluster.id:08x}, not to "
+                f"{cluster:08x}; check the address, or use that cluster's file"
+            )
+        is_client = head.get("peer") is not True
+        if is_client and service.clients >= CLIENTS_MAX:
+            raise Refused(f"node {service.node} has {CLIENTS_MAX} clients; try another node")
+        self._is_client = is_client
+        service.clients += is_client
+        self.frames.body_bytes_max = BODY_BYTES_MAX
+        self.frames.post(
+            {
+                "node": service.node,
+                "version": VERSION,
+                "cluster": service.cluster.id,
+                "log": "" if service.store is not None else str(self._no_log()),
+            }
+        )
+
+    async def _read_requests(self) -> None:
+        while (frame := await self.frames.receive_untrusted()) is not None:
+            self.service.counters["requests"] += 1
+            ask = text_untrusted(frame.head, "ask")
+            action = self._actions.get(ask)
+            if action is None:
+                known = ", ".join(sorted(self._actions))
+                raise BadPacket(f"the request {ask[:40]!r} is unknown; known are {known}")
+            await action(frame)
+            await self.frames.wait_posted_below(REPLY_BYTES_MAX)
+            while self._submissions >= REQUESTS_MAX:
+                self._settled_one = trio.Event()  # nobody else waits for it
+                await self._settled_one.wait()
+
+    def _no_log(self) -> Refused:
+        node = self.service.node
+        if self.service.application is None:
+            return Refused(f"node {node} has no learner; connect to one that has")
+        return Refused(
+            f"node {node} runs an application of its own on the log; be a client of that"
+        )
+
+    # Clients -------------------------------------------------------------------------------------
+
+    async def _submit(self, frame: Frame) -> None:
+        """Proposes values as soon as there is room: until then nothing more is read."""
+        request = integer_untrusted(frame.head, "id")
+        payloads = unpack_payloads_untrusted(frame.body)
+        store, application = self.service.store, self.service.application
+        try:
+            if store is None or application is None:
+                raise self._no_log()
+            tickets = await propose_with_patience(
+                application, store, payloads, self.service.cluster.timing.deadline_s
+            )
+        except ValueError as error:
+            self._answer(request, error_head(Refused(str(error))))
+        except P4xosError as error:
+            self._answer(request, error_head(error))
+        else:
+            self._submissions += 1
+            store.submissions.expect(tickets, partial(self._settled, request))
+
+    def _settled(self, request: int, outcome: list[int] | P4xosError) -> None:
+        self._submissions -= 1
+        self._settled_one.set()
+        if isinstance(outcome, P4xosError):
+            self._answer(request, error_head(outcome))
+        else:
+            self._answer(request, {}, pack_instances(outcome))
+
+    def _answer(self, request: int, head: Mapping[str, object], body: bytes = b"") -> None:
+        self.frames.post({"id": request, **head}, body)
+
+    async def _recover(self, frame: Frame) -> None:
+        request = integer_untrusted(frame.head, "id")
+        instance = integer_untrusted(frame.head, "instance", 1)
+        try:
+            if self.service.application is None:
+                raise self._no_log()
+            self._answer(request, {}, self.service.application.recover(instance))
+        except P4xosError as error:
+            self._answer(request, error_head(error))
+
+    async def _status(self, frame: Frame) -> None:
+        request = integer_untrusted(frame.head, "id")
+        self._answer(request, {"status": self.service.status()})
+
+    async def _start_deliver(self, frame: Frame) -> None:
+        first = max(integer_untrusted(frame.head, "first"), 1)
+        if self.service.store is None:
+            raise self._no_log()
+        if self._delivering:
+            raise BadPacket("one deliver a connection")
+        self._delivering = True
+        self._nursery.start_soon(self._task, partial(self._deliver, self.service.store, first))
+
+    async def _deliver(self, store: LogStore, first: int) -> None:
+        """Streams what is delivered from an instance on, then what follows."""
+        while True:
+            await store.wait_beyond(first - 1)
+            delivered, first = store.delivered(first, STREAM_BYTES)
+            self.frames.post({"next": first}, pack_delivered(delivered))
+            await self.frames.wait_posted_below(1)
+
+    # Peers ---------------------------------------------------------------------------------------
+
+    async def _tail(self, frame: Frame) -> None:
+        """The chosen values that are retained from an instance on, as far as they go now."""
+        first = integer_untrusted(frame.head, "first", 1)
+        application = self.service.application
+        try:
+            if application is None:
+                raise self._no_log()
+            while runs := _take(application, first):
+                first = runs[-1].instance + len(runs[-1].lengths)
+                if self.service.copies is not None:
+                    self.service.copies.keep()
+                self.frames.post({}, pack_runs(runs))
+                await self.frames.wait_posted_below(1)
+            self.frames.post({"end": True, "delivered": application.applied})
+        except P4xosError as error:
+            self.frames.post(error_head(error))
+
+    async def _copy(self, frame: Frame) -> None:
+        above = integer_untrusted(frame.head, "above")
+        try:
+            if self.service.copies is None:
+                raise self._no_log()
+            copy = self.service.copies.make(above)
+        except P4xosError as error:
+            self.frames.post(error_head(error))
+        else:
+            self.frames.post({"copy": copy.number, "through": copy.through, "files": copy.files})
+
+    async def _piece(self, frame: Frame) -> None:
+        number = integer_untrusted(frame.head, "copy")
+        name = text_untrusted(frame.head, "name")
+        offset = integer_untrusted(frame.head, "offset", 0, 2**62)
+        try:
+            if self.service.copies is None:
+                raise self._no_log()
+            check, data = await self.service.copies.piece(number, name, offset)
+        except P4xosError as error:
+            self.frames.post(error_head(error))
+        else:
+            self.frames.post({"check": check}, data)
+
+
+def _take(application: Application, first: int) -> list[Chosen]:
+    """About STREAM_BYTES of retained values; the log may change as soon as this returns."""
+    runs: list[Chosen] = []
+    size = 0
+    for chosen in application.retained.since(first):
+        for run in split_chosen(chosen, STREAM_BYTES):
+            if size + run.values.nbytes > STREAM_BYTES and runs:
+                return runs
+            runs.append(run)
+            size += run.values.nbytes + RUN_OVERHEAD_BYTES
+    return runs

@@ -1,0 +1,418 @@
+"""The processes of a simulated cluster: real roles, and what their drivers keep for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+import msgpack
+
+from p4xos import wire
+from p4xos.effects import Chosen, Delivery, Effects, ReadReady, Refused, Role, Unknown
+from p4xos.quorum import NO_ROUND
+from p4xos.roles.acceptor import Acceptor
+from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
+from p4xos.roles.learner import Learner
+from p4xos.roles.proposer import Proposer, ProposerTiming
+from p4xos.storage import AcceptorLog, Restored, create_mark
+from p4xos.testing.disk import SimulatedCrash, SimulatedDisk
+from p4xos.testing.fakes import AppliedLog, RecordLog
+from p4xos.testing.simulator.network import Address
+from p4xos.testing.simulator.scenario import Scenario
+from p4xos.wire import Frame, Rows, Type
+
+CLUSTER = 0x5EED
+GROUP = 1
+IN_FLIGHT_MAX = 256
+SEGMENT_BYTES = 8_192
+"""Of the real log: small, so that segments come and go within a short run."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The role classes under test; a test of a checker passes a sabotaged one."""
+
+    acceptor: type[Acceptor] = Acceptor
+    coordinator: type[Coordinator] = Coordinator
+    learner: type[Learner] = Learner
+    proposer: type[Proposer] = Proposer
+
+
+class Durable(Protocol):
+    """Where an acceptor's records are: a RecordLog or an AcceptorLog."""
+
+    def append(self, records: list[Rows]) -> None:
+        """Durable when it returns."""
+
+
+class Process:
+    """One process of the cluster. Its clock is its own: only differences of times mean anything."""
+
+    def __init__(
+        self, address: Address, scenario: Scenario, classes: Classes, random: Random
+    ) -> None:
+        self.address = address
+        self.id = address[1]
+        self.scenario = scenario
+        self.classes = classes
+        self.random = random
+        self.alive = False
+        self.life = 0
+        self.gone = False  # never to start again: it lost its disk
+        self.inbox: list[tuple[Address, Rows]] = []
+        self.clock_ahead = random.uniform(0, 1000)
+        self.wake_at: float | None = None  # the earliest tick that is scheduled
+        self.frame = Frame(CLUSTER, GROUP, self.id)
+        self.peer = wire.Peer(CLUSTER, GROUP, self.senders_of(address))
+
+    @staticmethod
+    def senders_of(address: Address) -> dict[int, int]:
+        """The message types that a role sends."""
+        types = {
+            Role.ACCEPTOR: (Type.PHASE1B, Type.PHASE2B, Type.READ_INDEX_REPLY),
+            Role.COORDINATOR: (Type.PHASE1A, Type.PHASE2A, Type.HEARTBEAT, Type.READ_INDEX),
+            Role.LEARNER: (
+                Type.REQUEST, Type.RECOVER, Type.LEARN, Type.CHECKPOINT, Type.READ_INDEX,
+            ),
+        }  # fmt: skip
+        return {int(type): address[1] for type in types[address[0]]}
+
+    def start(self, now: float) -> None:
+        """Comes up with what its disk holds."""
+        self.alive = True
+        self.life += 1
+        self.inbox.clear()
+        self.wake_at = None
+
+    def crash(self) -> None:
+        """Everything in memory is lost."""
+        self.alive = False
+        self.inbox.clear()
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        """A batch for its roles."""
+        raise NotImplementedError
+
+    def tick(self, now: float) -> Effects:
+        """Time for its roles."""
+        raise NotImplementedError
+
+    def deadline(self) -> float | None:
+        """When `tick` next matters."""
+        raise NotImplementedError
+
+    def persist(self, records: list[Rows]) -> None:
+        """Durable when it returns."""
+        assert not records, "this process has no disk for records"
+
+    def persist_in_part(self, records: list[Rows]) -> None:
+        """The crash comes in the middle of it."""
+
+    def check_invariants(self) -> None:
+        """Each role's own."""
+        raise NotImplementedError
+
+
+class AcceptorProcess(Process):
+    """An acceptor with its log."""
+
+    def __init__(
+        self, address: Address, scenario: Scenario, classes: Classes, random: Random
+    ) -> None:
+        super().__init__(address, scenario, classes, random)
+        self.record_log = RecordLog()
+        self.disk: SimulatedDisk | None = None
+        self.directory = Path(f"/acceptor{self.id}")
+        if scenario.real_log:
+            self.disk = SimulatedDisk()
+            create_mark(
+                self.directory, cluster=CLUSTER, group=GROUP, acceptor=self.id, disk=self.disk
+            )
+        self._log: Durable = self.record_log
+
+    def start(self, now: float) -> None:
+        """Comes up with what its disk holds."""
+        super().start(now)
+        scenario = self.scenario
+        self.role = self.classes.acceptor(
+            frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
+            value_bytes=scenario.value_bytes, scalar_below=scenario.scalar_below,
+        )  # fmt: skip
+        if self.disk is None:
+            self.record_log.carry_over = self.role.carry_over
+            self.role.restore(self.record_log.records())
+            return
+        opened = AcceptorLog.open(
+            self.directory, cluster=CLUSTER, group=GROUP, acceptor=self.id,
+            window=scenario.window, carry_over=self.role.carry_over,
+            segment_bytes=SEGMENT_BYTES, disk=self.disk,
+            draw_salt=lambda: self.random.getrandbits(32),
+        )  # fmt: skip
+        assert isinstance(opened, Restored), f"the log was damaged: {opened}"
+        self.role.restore(opened.records)
+        self._log = opened.log
+
+    def crash(self) -> None:
+        """The disk keeps what was synced, and any part of the rest."""
+        super().crash()
+        if self.disk is not None:
+            self.disk.crash_randomly(self.random)
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        """A batch for its role."""
+        return self.role.step(rows, now)
+
+    def tick(self, now: float) -> Effects:
+        """Time for its role."""
+        return self.role.tick(now)
+
+    def deadline(self) -> float | None:
+        """When `tick` next matters."""
+        return self.role.deadline()
+
+    def persist(self, records: list[Rows]) -> None:
+        """Durable when it returns."""
+        self._log.append(records)
+
+    def persist_in_part(self, records: list[Rows]) -> None:
+        """The crash comes in the middle of it."""
+        if not records:
+            return
+        if self.disk is None:
+            self._log.append(records[: self.random.randint(0, len(records))])
+            return
+        self.disk.crash_at = len(self.disk.calls) + self.random.randint(0, 4)
+        with suppress(SimulatedCrash):
+            self._log.append(records)
+
+    def check_invariants(self) -> None:
+        """Each role's own."""
+        self.role.check_invariants()
+
+
+class CoordinatorProcess(Process):
+    """A coordinator with its round file."""
+
+    def __init__(
+        self, address: Address, scenario: Scenario, classes: Classes, random: Random
+    ) -> None:
+        super().__init__(address, scenario, classes, random)
+        self.round_file = NO_ROUND
+        self.hard_of_hearing = scenario.hard_of_hearing
+        takeover_s = scenario.takeover_s
+        self.timing = CoordinatorTiming(
+            heartbeat_s=takeover_s / 5, takeover_s=takeover_s, retry_s=takeover_s / 8,
+            stall_s=takeover_s, backoff_max_s=8 * takeover_s,
+        )  # fmt: skip
+
+    def start(self, now: float) -> None:
+        """Comes up with what its disk holds."""
+        super().start(now)
+        scenario = self.scenario
+        self.role = self.classes.coordinator(
+            frame=self.frame, coordinators=tuple(range(scenario.coordinators)),
+            acceptors=scenario.acceptors, learners=scenario.learners, window=scenario.window,
+            value_bytes=scenario.value_bytes, random=self.random.random, now=now,
+            last_round=self.round_file, timing=self.timing, queue_messages=64,
+            scalar_below=scenario.scalar_below,
+        )  # fmt: skip
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        """A batch for its role."""
+        if self.hard_of_hearing and self.random.random() < 0.5:
+            # Of a round only its uniqueness matters for safety: what it is told of may be old.
+            # So a promise to a higher round meets a phase 1 in a lower one far more often.
+            header = wire.headers(rows)
+            header["round"][header["type"] == Type.READ_INDEX_REPLY] = NO_ROUND
+            self.role.highest_told = NO_ROUND
+        return self.role.step(rows, now)
+
+    def tick(self, now: float) -> Effects:
+        """Time for its role."""
+        return self.role.tick(now)
+
+    def deadline(self) -> float | None:
+        """When `tick` next matters."""
+        return self.role.deadline()
+
+    def persist(self, records: list[Rows]) -> None:
+        """Durable when it returns."""
+        for rows in records:
+            for m in wire.messages(rows):
+                assert m.type == Type.HEARTBEAT
+                self.round_file = m.round
+
+    def persist_in_part(self, records: list[Rows]) -> None:
+        """The crash comes in the middle of it."""
+        self.persist(records[: self.random.randint(0, len(records))])
+
+    def check_invariants(self) -> None:
+        """Each role's own."""
+        self.role.check_invariants()
+
+
+@dataclass
+class Submission:
+    """A command on its way."""
+
+    payload: bytes
+    ticket: int
+    since: float
+
+
+@dataclass
+class Read:
+    """A linearizable read on its way: its number, and the index to wait for."""
+
+    number: int
+    index: int | None = None
+
+
+class ReplicaProcess(Process):
+    """A learner and a proposer that share an address, and the application's state."""
+
+    def __init__(
+        self, address: Address, scenario: Scenario, classes: Classes, random: Random
+    ) -> None:
+        super().__init__(address, scenario, classes, random)
+        self.durable = AppliedLog()
+        self.state = AppliedLog()
+        takeover_s = scenario.takeover_s
+        self.timing = ProposerTiming(
+            retry_s=0.6 * takeover_s, retry_max_s=4 * takeover_s, read_retry_s=takeover_s / 8,
+            deadline_s=20 * takeover_s,
+        )  # fmt: skip
+        self.in_flight: dict[int, Submission] = {}
+        self.reads: dict[int, Read] = {}
+        self.tail: deque[Chosen] = deque(maxlen=64)
+        self._tickets: dict[tuple[int, int], int] = {}  # of deliveries not applied yet
+        self.fetching = False
+        self.on_read: Callable[[ReplicaProcess, int], None] = lambda replica, number: None
+        self.on_done: Callable[[ReplicaProcess, Submission, Delivery | None, bytes], None]
+        self.outcomes = {"delivered": 0, "unknown": 0, "reads": 0, "reads_failed": 0}
+
+    def start(self, now: float) -> None:
+        """Comes up with what its disk holds."""
+        super().start(now)
+        scenario = self.scenario
+        self.state = self.durable.copy()
+        self.in_flight.clear()
+        self.reads.clear()
+        self.tail.clear()
+        self._tickets.clear()
+        self.fetching = False
+        table = self.state.learner_state
+        self.learner = self.classes.learner(
+            frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
+            value_bytes=scenario.value_bytes, delivered=self.state.applied,
+            sessions=msgpack.unpackb(table, strict_map_key=False) if table else None,
+            scalar_below=scenario.scalar_below,
+        )  # fmt: skip
+        self.proposer = self.classes.proposer(
+            frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
+            value_bytes=scenario.value_bytes, random=self.random.random, timing=self.timing,
+            in_flight_max=IN_FLIGHT_MAX,
+        )  # fmt: skip
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        """A batch for its role."""
+        effects = self.learned(self.learner.step(rows, now), now)
+        effects.extend(self.proposer.step(rows, now))
+        return effects
+
+    def tick(self, now: float) -> Effects:
+        """Time for its role."""
+        effects = self.learner.tick(now)
+        effects.extend(self.proposer.tick(now))
+        return effects
+
+    def deadline(self) -> float | None:
+        """When `tick` next matters."""
+        times = [self.learner.deadline(), self.proposer.deadline()]
+        return min((time for time in times if time is not None), default=None)
+
+    def learned(self, effects: Effects, now: float) -> Effects:
+        """What the learner did, and then what its proposer makes of it."""
+        more = Effects.none()
+        tickets = self.proposer.delivered(effects.deliver, now, more)
+        for event, first in zip(effects.deliver, tickets, strict=True):
+            if isinstance(event, Delivery) and first is not None:
+                for offset in range(len(event.lengths)):
+                    self._tickets[event.session, event.sequence + offset] = first + offset
+        effects.extend(more)
+        return effects
+
+    def deliver(self, effects: Effects) -> None:
+        """Applies what was delivered, in order, and tells callers."""
+        for event in effects.deliver:
+            if isinstance(event, Delivery):
+                self._apply(event)
+            elif isinstance(event, Unknown):
+                for ticket in event.tickets:
+                    self._finish(ticket, None, b"")
+            elif isinstance(event, ReadReady):
+                for token in event.tokens:
+                    assert isinstance(token, int)
+                    self._read_ready(token, event.read_index)
+            elif isinstance(event, Refused):
+                pass  # never applied
+        self.tail.extend(effects.chosen)
+        self.state.applied = self.learner.delivered
+        for read in list(self.reads.values()):
+            if read.index is not None and read.index <= self.state.applied:
+                del self.reads[read.number]
+                self.outcomes["reads"] += 1
+                self.on_read(self, read.number)
+
+    def _apply(self, event: Delivery) -> None:
+        for offset, payload in enumerate(event.payloads()):
+            self.state.commands.append(payload)
+            ticket = self._tickets.pop((event.session, event.sequence + offset), None)
+            if ticket is not None:
+                self._finish(ticket, event, payload)
+
+    def _finish(self, ticket: int, event: Delivery | None, payload: bytes) -> None:
+        submission = self.in_flight.pop(ticket, None)
+        if submission is None:
+            return  # a fragment's ticket, or one reported before
+        self.outcomes["unknown" if event is None else "delivered"] += 1
+        self.on_done(self, submission, event, payload)
+
+    def _read_ready(self, number: int, index: int | None) -> None:
+        if index is None:
+            del self.reads[number]
+            self.outcomes["reads_failed"] += 1
+        else:
+            self.reads[number].index = index
+
+    def checkpoint(self) -> Effects:
+        """State, applied instance and session table become durable together."""
+        if self.state.applied > self.durable.applied:
+            self.state.learner_state = self.session_table()
+            self.durable = self.state.copy()
+        return self.learner.checkpoint(self.durable.applied)
+
+    def session_table(self) -> bytes:
+        """The learner's part of the state, as bytes."""
+        table: bytes = msgpack.packb(self.learner.sessions.state())
+        return table
+
+    def install(self, snapshot: AppliedLog, now: float) -> Effects:
+        """Takes another replica's state; durable before it is used."""
+        table: list[Any] = msgpack.unpackb(snapshot.learner_state, strict_map_key=False)
+        self.durable = snapshot.copy()
+        self.state = snapshot.copy()
+        self.tail.clear()
+        self.learner.install(snapshot.applied, table)
+        effects = Effects.none()
+        self.proposer.installed(now, effects)
+        return effects
+
+    def check_invariants(self) -> None:
+        """Each role's own."""
+        self.learner.check_invariants()

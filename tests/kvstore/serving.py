@@ -1,0 +1,90 @@
+"""A server on a log of one replica, and a raw client to talk to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import trio
+
+from kvstore.listening import bound_socket
+from kvstore.machine import KvStateMachine
+from kvstore.server import KvServer
+from kvstore.store import Store
+from p4xos.testing.local_log import LocalLog
+
+CLUSTER = 0x5EED
+
+
+def pack(*words: bytes) -> bytes:
+    """A command as clients send it."""
+    return bytes(hiredis.pack_command(tuple[Any, ...](words)))
+
+
+class Talker:
+    """A raw client: bytes out, exactly so many bytes in."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._got = b""
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def receive(self, count: int) -> bytes:
+        with trio.fail_after(20):
+            while len(self._got) < count:
+                data = await self.stream.receive_some(65536)
+                if not data:
+                    break
+                self._got += data
+        got, self._got = self._got[:count], self._got[count:]
+        return got
+
+    async def expect(self, data: bytes) -> None:
+        assert await self.receive(len(data)) == data
+
+    async def rest(self) -> bytes:
+        """Everything until the server closes."""
+        return await self.receive(1 << 40)
+
+
+@dataclass
+class Running:
+    """A server, what is below it, and where it listens."""
+
+    server: KvServer
+    log: LocalLog
+    machine: KvStateMachine
+    store: Store
+    _talkers: list[Talker]
+
+    async def connect(self) -> Talker:
+        talker = Talker(await trio.open_tcp_stream("127.0.0.1", self.server.port))
+        self._talkers.append(talker)
+        return talker
+
+
+@contextlib.asynccontextmanager
+async def serving(directory: Path, **log_options: int) -> AsyncIterator[Running]:
+    """A server on a fresh store and a `LocalLog`; all of it is closed at the end."""
+    store = Store(directory / "store", CLUSTER)
+    machine = KvStateMachine(store)
+    log = LocalLog(**log_options)
+    log.attach(machine)
+    server = KvServer(log, machine, bound_socket(("127.0.0.1", 0)))
+    talkers: list[Talker] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.run)
+            await nursery.start(server.run)
+            yield Running(server, log, machine, store, talkers)
+            nursery.cancel_scope.cancel()
+    finally:
+        for talker in talkers:
+            talker.stream.socket.close()
+        store.close()

@@ -1,0 +1,87 @@
+"""Which module may import which: the arrows of docs/ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PURE = {
+    "p4xos.batching", "p4xos.effects", "p4xos.envelope", "p4xos.errors", "p4xos.quorum",
+    "p4xos.wire",
+}  # fmt: skip
+PURE_STANDARD = {
+    "__future__", "bisect", "collections", "dataclasses", "enum", "functools", "itertools", "math",
+    "struct", "typing",
+}  # fmt: skip
+"""Of the standard library: what needs no clock, no chance, no file and no peer."""
+LEAVES = {"switch", "bench", "tests"}
+PACKAGES = ("p4xos", "kvstore")
+MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of all modules imported anywhere in a file; relative imports are not used."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.module is not None
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                yield below if is_module(below) else node.module
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def is_role(module: str) -> bool:
+    return module == "p4xos.roles" or module.startswith("p4xos.roles.")
+
+
+def test_there_is_something_to_check() -> None:
+    names = {name_of(path) for path in MODULES}
+    assert names >= PURE
+    assert sum(is_role(name) for name in names) >= 8
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_the_right_way(path: Path) -> None:
+    """Pure modules import pure ones; roles those; and nobody what is built on it."""
+    module = name_of(path)
+    for name in imported(path):
+        top = name.partition(".")[0]
+        assert top not in LEAVES, f"{module} imports {name}"
+        if top not in PACKAGES:
+            if module in PURE or is_role(module):
+                assert top == "numpy" or top in PURE_STANDARD, f"{module} imports {name}"
+            continue
+        if module in PURE:
+            assert name in PURE | {"p4xos"}, f"{module} imports {name}"
+        if is_role(module):
+            assert name in PURE or is_role(name), f"{module} imports {name}"
+        if module.startswith("p4xos"):
+            assert top != "kvstore", f"{module} imports {name}"
+        if not module.startswith("p4xos.testing"):
+            assert not name.startswith("p4xos.testing"), f"{module} imports {name}"
+
+
+def test_the_check_sees_all_forms(tmp_path: Path) -> None:
+    """The checker itself: each form of import is found, in functions too."""
+    source = (
+        "import trio.socket\nfrom p4xos import wire\ndef f():\n    from p4xos.wire import Rows\n"
+    )
+    path = tmp_path / "module.py"
+    path.write_text(source, encoding="utf-8")
+    assert list(imported(path)) == ["trio.socket", "p4xos.wire", "p4xos.wire"]
