@@ -110,8 +110,12 @@ class WriteBatcher:
                     self._watch(connection)
 
     def _fill_values(self) -> tuple[list[bytes], list[list[Run]]]:
-        """Values of at most one instance each, save single runs that are larger, and their runs."""
-        most = self._log.max_value_bytes - VALUE_OVERHEAD_BYTES
+        """Values of at most `RUN_BYTES`, save single runs that are larger, and their runs.
+
+        A long value travels in fragments that fill their instances: runs packed into values of
+        one instance each would leave a part of each empty, and be delivered one by one.
+        """
+        most = min(RUN_BYTES, self.command_bytes_max)
         values: list[bytes] = []
         owners: list[list[Run]] = []
         packed: list[bytes] = []

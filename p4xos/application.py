@@ -121,7 +121,8 @@ class Application:
         self._driver: Driver | None = None
         self._reads: list[tuple[int, int, float, ReadCallback]] = []
         self._read_order = count()
-        self._checkpoint_now = trio.Event()
+        self._applied = trio.Event()  # something is, since the last checkpoint
+        self._checkpoint_now = trio.Event()  # so much that it should not wait
 
     def attach(self, driver: Driver) -> None:
         """The driver that runs the replica; before anything is proposed."""
@@ -191,6 +192,8 @@ class Application:
         learner = self.replica.learner
         state = msgpack.packb(learner.sessions.state())
         self.machine.apply(deliveries, learner.delivered, state)
+        if not self._applied.is_set():
+            self._applied.set()
         if learner.delivered - self.durable_through >= learner.window // 8:
             self._checkpoint_now.set()
 
@@ -234,8 +237,11 @@ class Application:
         """Makes the state durable now and then, and says so to the coordinators."""
         repeat_at = 0.0
         while True:
+            with trio.move_on_after(CHECKPOINT_REPEAT_S):
+                await self._applied.wait()
             with trio.move_on_after(CHECKPOINT_S):
                 await self._checkpoint_now.wait()
+            self._applied = trio.Event()
             self._checkpoint_now = trio.Event()
             now = trio.current_time()
             self._fail_late_reads(now)

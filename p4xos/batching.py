@@ -44,8 +44,13 @@ class Run(NamedTuple):
         return self.stop - self.start
 
 
+_CONSECUTIVE_TYPES = (int(Type.PHASE2A), int(Type.PHASE2B))
 _CONSECUTIVE = np.zeros(256, dtype=np.bool_)
-_CONSECUTIVE[[Type.PHASE2A, Type.PHASE2B]] = True
+_CONSECUTIVE[list(_CONSECUTIVE_TYPES)] = True
+_UNPACK = HEADER_STRUCT.unpack_from
+_NOT_LENGTH = np.frombuffer(
+    HEADER_STRUCT.pack(0, 0, 0, 0, 0, 0, 0, 0xFFFF, 0, 0xFFFF_FFFF, 0)[24:32], np.uint64
+)[0]
 
 
 def split_runs(rows: Rows, window: int) -> list[Run]:
@@ -63,6 +68,8 @@ def split_runs(rows: Rows, window: int) -> list[Run]:
         return []
     if count == 1:
         return [_run(rows, 0, 1)]
+    if count < SCALAR_BELOW:
+        return _split_one_by_one(rows, window)
     word = words(rows)
     run = _run(rows, 0, count)
     if alike(word[:, 0]) and alike(word[:, 2]) and _all_together(word, run, window):
@@ -91,7 +98,38 @@ def _all_together(word: NDArray[np.uint64], run: Run, window: int) -> bool:
     if last >= wire.END_OF_LOG or run.instance // window != last // window:
         return False
     consecutive = np.arange(run.instance, last + 1, dtype=np.uint64).astype(">u8").tobytes()
-    return alike(word[:, 3]) and alike(word[:, 4]) and word[:, 1].tobytes() == consecutive
+    return _one_sender(word) and alike(word[:, 4]) and word[:, 1].tobytes() == consecutive
+
+
+def _one_sender(word: NDArray[np.uint64]) -> bool:
+    """Whether sender and incarnation, which share a word with the length, are all alike."""
+    return alike(word[:, 3]) or alike(word[:, 3] & _NOT_LENGTH)
+
+
+def _split_one_by_one(rows: Rows, window: int) -> list[Run]:
+    """The same runs for a few messages, for which one numpy call costs more than a header."""
+    data = rows.reshape(-1).data
+    stride = rows.shape[1]
+    runs: list[Run] = []
+    start, first, expected = 0, _UNPACK(data, 0), 0
+    for row in range(1, len(rows) + 1):
+        if row < len(rows):
+            fields = _UNPACK(data, row * stride)
+            expected = first[4] + row - start
+            if fields[1] == first[1] and (
+                fields[1] not in _CONSECUTIVE_TYPES
+                or (
+                    fields[4] == expected
+                    and expected & (window - 1)
+                    and fields[5:8] == first[5:8]
+                    and fields[9:11] == first[9:11]
+                )
+            ):
+                continue
+        runs.append(Run(start, row, first[1], first[4], first[5], first[6], first[7], first[10]))
+        if row < len(rows):
+            start, first = row, fields
+    return runs
 
 
 def _run(rows: Rows, start: int, stop: int) -> Run:

@@ -2,16 +2,15 @@
 
 There is no await between draining the socket and having sent what followed from it, so a role is
 never seen half-way, and load makes its own batches: whatever has arrived by the time the driver
-comes round is one step and one fdatasync (docs/PROTOCOL.md, section 3).
+comes round is one step and one fdatasync (docs/PROTOCOL.md, section 3). `loop` says when.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
-
-import trio
 
 from p4xos import wire
 from p4xos.config import Cluster
@@ -107,8 +106,20 @@ class Directory:
         return self._addresses.get(to, [])
 
 
+class Post(Protocol):
+    """What carries a driver's messages: its loop."""
+
+    def send(self, driver: Driver, to: To, rows: Rows) -> None:
+        """Sends a batch; the rows are the driver's again when this returns."""
+        ...
+
+    def submitted(self) -> None:
+        """Something was paid outside a turn."""
+        ...
+
+
 class Driver:
-    """Runs one role on one endpoint."""
+    """Runs one role on one endpoint, whenever its loop says so."""
 
     def __init__(
         self,
@@ -119,69 +130,78 @@ class Driver:
         *,
         storage: Storage | None = None,
         handle: Callable[[Effects, float], Effects | None] | None = None,
-        clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        """Idle until `run`.
+        """Idle until it is added to a loop.
 
         Args:
           name: for log lines.
           storage: where `Effects.persist` goes; None for roles that keep nothing.
           handle: takes what was delivered, and may owe more effects for it.
-          clock: seconds, monotonic; trio's own, since the driver sleeps by it.
         """
         self.name = name
         self.role = role
         self.network = network
+        self.address: Address = network.address
         self.directory = directory
         self.drops = dict.fromkeys(wire.DROP_REASONS, 0)
+        self.inbox: deque[Rows] = deque()  # batches from roles of this process, the driver's own
+        self.readable = False  # the socket had something when the loop looked
+        self.waiting = False  # in the loop's list of drivers that have something to do
         self._storage = storage
         self._handle = handle
-        self._clock = clock
-        self._sleep: trio.CancelScope | None = None
+        self._post: Post | None = None
 
-    async def run(self) -> None:
-        """Until cancelled; an error of the storage or of the role ends it."""
-        self.pump()
-        while True:
-            with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
-                await self.network.wait_readable()
-            self._sleep = None
-            self.pump()
+    def attach(self, post: Post) -> None:
+        """The loop that carries what this role sends and delivers."""
+        self._post = post
 
-    def pump(self) -> None:
-        """One turn: everything that has arrived and everything that is due."""
-        now = self._clock()
-        effects = Effects.none()
-        for rows, source in self.network.receive_nowait():
-            peer = self.directory.peers.get(source)
-            if peer is None:
-                self.drops["foreign_address"] += len(rows)
-                continue
-            rows = wire.decode_untrusted(rows, peer, self.drops)
-            if len(rows):
-                effects.extend(self.role.step(rows, now))
+    def due(self, now: float) -> bool:
+        """Whether `tick` matters now."""
         deadline = self.role.deadline()
-        if deadline is not None and now >= deadline:
+        return deadline is not None and now >= deadline
+
+    def pump(self, now: float) -> None:
+        """One turn: everything that has arrived and everything that is due."""
+        effects = Effects.none()
+        while self.inbox:
+            effects.extend(self.role.step(self.inbox.popleft(), now))
+        if self.readable:
+            self.readable = False
+            for rows, source in self.network.receive_nowait():
+                peer = self.directory.peers.get(source)
+                if peer is None:
+                    self.drops["foreign_address"] += len(rows)
+                    continue
+                rows = wire.decode_untrusted(rows, peer, self.drops)
+                if len(rows):
+                    effects.extend(self.role.step(rows, now))
+        if self.due(now):
             effects.extend(self.role.tick(now))
-        self.perform(effects, now)
+        self._pay(effects, now)
 
     def perform(self, effects: Effects, now: float) -> None:
-        """Pays what a step owes, in order: persist, send, deliver."""
+        """Pays what a call from outside the loop owes, and lets the loop go on from there."""
+        assert self._post is not None
+        self._pay(effects, now)
+        self._post.submitted()
+
+    def _pay(self, effects: Effects, now: float) -> None:
+        """Persist, send, deliver, in that order."""
+        assert self._post is not None
         if effects.persist:
             assert self._storage is not None
             self._storage.append(effects.persist)
         for to, rows in effects.send:
-            self.network.send(rows, self.directory.addresses(to))
+            self._post.send(self, to, rows)
         if self._handle is not None and (effects.deliver or effects.chosen):
             more = self._handle(effects, now)
             if more is not None:
-                self.perform(more, now)
-        if self._sleep is not None:  # called from outside `run`: it may have to wake up earlier
-            self._sleep.deadline = min(self._sleep.deadline, self._wake_at())
+                self._pay(more, now)
 
-    def _wake_at(self) -> float:
-        deadline = self.role.deadline()
-        return float("inf") if deadline is None else deadline
+    @property
+    def calls_back(self) -> bool:
+        """Whether a turn of this driver may call the application."""
+        return self._handle is not None
 
     def close(self) -> None:
         """Gives the address and the files back."""
@@ -194,5 +214,3 @@ class Driver:
         dropped = {f"dropped_{reason}": count for reason, count in self.drops.items()}
         endpoint = {f"network_{name}": count for name, count in self.network.counters.items()}
         return {**self.role.counters, **dropped, **endpoint}
-
-

@@ -24,6 +24,8 @@ _ENVELOPE = struct.Struct(">QQII")
 _PROPOSER = struct.Struct(">I")
 assert _ENVELOPE.size == ENVELOPE_BYTES == 24
 
+UNPACK_ENVELOPE = _ENVELOPE.unpack_from
+"""(buffer, offset) to the fields of one envelope, for scalar paths."""
 OPEN_SESSION = 0
 """The session of an OPEN value; never that of a session, since instances begin at 1."""
 
@@ -117,8 +119,15 @@ def fragment_requests(
     Each fragment has a sequence of its own, counted up from `sequence`.
     """
     count = -(-len(payload) // piece_bytes)
-    pieces = [payload[k * piece_bytes : (k + 1) * piece_bytes] for k in range(count)]
-    rows = seal_requests(frame, session, sequence, pieces)
+    last = len(payload) - (count - 1) * piece_bytes
+    lengths = np.full(count, piece_bytes, dtype=np.uint16)
+    lengths[-1] = last
+    rows = request_rows(frame, session, sequence, lengths)
+    start = HEADER_BYTES + ENVELOPE_BYTES
+    data = np.frombuffer(payload, np.uint8)
+    if count > 1:
+        rows[:-1, start : start + piece_bytes] = data[:-last].reshape(count - 1, piece_bytes)
+    rows[-1, start : start + last] = data[-last:]
     envelope = rows[:, HEADER_BYTES : HEADER_BYTES + ENVELOPE_BYTES].view(ENVELOPE)[:, 0]
     envelope["fragment"] = np.arange(count, dtype=np.uint32)
     envelope["fragments"] = count

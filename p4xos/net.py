@@ -131,8 +131,13 @@ class Network(Protocol):
         """What has arrived, bounded; the rows are valid until the next call."""
         ...
 
-    async def wait_readable(self) -> None:
-        """Return when `receive_nowait` may have something."""
+    @property
+    def address(self) -> Address:
+        """Where it is bound."""
+        ...
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when `receive_nowait` may have something."""
         ...
 
     def send(self, rows: Rows, addresses: Sequence[Address]) -> None:
@@ -269,6 +274,10 @@ class UdpEndpoint:
             self._take(results, begin, offset, stride, source)
         self.counters["receive_calls"] += calls
         return results
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when `receive_nowait` may have something."""
+        return self._socket.fileno()
 
     async def wait_readable(self) -> None:
         """Return when `receive_nowait` may have something.

@@ -22,7 +22,9 @@ from p4xos.driver import Directory, Driver, RoleMachine, RoundStorage, Storage
 from p4xos.effects import Effects
 from p4xos.errors import P4xosError
 from p4xos.logstore import LogStore, Retention
+from p4xos.loop import LINGER_S, Loop
 from p4xos.net import UdpEndpoint
+from p4xos.quorum import majority
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
 from p4xos.roles.learner import Learner
@@ -66,6 +68,9 @@ class Node:
         self._listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
         self._resources = ExitStack()
+        alone = majority(len(cluster.acceptors)) == 1
+        self._loop = Loop(linger_s=0.0 if alone else LINGER_S)
+        self._resources.callback(self._loop.close)
         self._random = random.Random(secrets.randbits(64)).random
 
     def open(self, machine: BatchMachine | None = None) -> Self:
@@ -238,13 +243,13 @@ class Node:
         name = f"{role_name} {member.id}"
         driver = Driver(name, role, network, self.directory, storage=storage, handle=handle)
         self.drivers.append(driver)
+        self._loop.add(driver)
         return driver
 
     async def run(self) -> None:
         """Runs all roles; returns only by cancellation or an error, which stops the node."""
         async with trio.open_nursery() as nursery:
-            for driver in self.drivers:
-                nursery.start_soon(driver.run, name=driver.name)
+            nursery.start_soon(self._loop.run)
             if self.application is not None:
                 nursery.start_soon(self.application.run_checkpoints)
             if self.catch_up is not None:

@@ -327,8 +327,9 @@ class Learner:
         """Delivers what is chosen without a gap."""
         while self._chosen_of[(self.delivered + 1) & (self.window - 1)]:
             slot = (self.delivered + 1) & (self.window - 1)
-            ahead = self.slot_chosen[slot:]
-            count = int(ahead.argmin()) or len(ahead)
+            ahead = self.slot_chosen[slot : slot + self.heard - self.delivered].tobytes()
+            count = ahead.find(0)
+            count = len(ahead) if count < 0 else count
             part = slice(slot, slot + count)
             lengths = self.slot_length[part].astype(np.int64)
             width = int(lengths.max())

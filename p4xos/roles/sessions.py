@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p4xos.batching import split_where_changes
+from p4xos.batching import SCALAR_BELOW, split_where_changes
 from p4xos.effects import Chosen, Delivered, Delivery, Opened, Refused
 from p4xos.envelope import (
     ENVELOPE,
     ENVELOPE_BYTES,
     OPEN_SESSION,
+    UNPACK_ENVELOPE,
     open_envelope,
     proposer_of_open,
 )
@@ -75,6 +76,12 @@ class SequenceSet:
         if first <= self.through + 1:
             return count
         return max(0, min(count, self.through + SESSION_AHEAD + 1 - first))
+
+    def untouched(self, first: int, stop: int) -> bool:
+        """Whether nothing of [first, stop) was taken."""
+        return first > self.through and not any(
+            start < stop and first < end for start, end in self.ahead
+        )
 
     def _insert(self, start: int, stop: int) -> None:
         where = bisect_right(self.ahead, (start, stop))
@@ -136,9 +143,12 @@ class Sessions:
         return out
 
     def _runs(self, chosen: Chosen) -> list[tuple[int, int]]:
-        """Stretches of one session, in sequence and of whole commands; the rest one by one."""
-        if len(chosen.lengths) == 1:
-            return [(0, 1)]
+        """Stretches of one session in sequence, of whole commands or of fragments of one command.
+
+        The rest one by one.
+        """
+        if len(chosen.lengths) < SCALAR_BELOW:
+            return _runs_one_by_one(chosen)
         envelope = _envelopes(chosen.values)
         if _one_run(chosen, envelope):
             return [(0, len(chosen.lengths))]
@@ -146,23 +156,25 @@ class Sessions:
         # Equal along a run: the session, and the sequence less its position.
         key = envelope["sequence"].astype(np.uint64) - np.arange(len(session), dtype=np.uint64)
         together = (key[1:] == key[:-1]) & (session[1:] == session[:-1])
-        whole = (envelope["fragments"] == 1) & (envelope["fragment"] == 0)
-        whole &= (chosen.lengths >= ENVELOPE_BYTES) & (session != OPEN_SESSION)
-        together &= whole[1:] & whole[:-1] & (envelope["sequence"][1:] != 0)  # 64 bits wrap
+        well = (chosen.lengths >= ENVELOPE_BYTES) & (session != OPEN_SESSION)
+        together &= well[1:] & well[:-1] & (envelope["sequence"][1:] != 0)  # 64 bits wrap
+        fragment = envelope["fragment"].astype(np.int64)
+        fragments = envelope["fragments"]
+        whole = (fragments == 1) & (fragment == 0)
+        of_one_command = (fragments[1:] == fragments[:-1]) & (fragment[1:] == fragment[:-1] + 1)
+        together &= (whole[1:] & whole[:-1]) | (of_one_command & (fragments[1:] > 1))
         run = np.concatenate(([0], np.cumsum(~together)))
         return split_where_changes(run)
 
     def _deliver_run(self, chosen: Chosen, start: int, stop: int, out: list[Delivered]) -> None:
         length = int(chosen.lengths[start])
-        value = chosen.values[start, :length].tobytes() if stop - start == 1 else None
         head = open_envelope(chosen.values[start, :ENVELOPE_BYTES].tobytes())
         instance = chosen.instance + start
         if head is None or length < ENVELOPE_BYTES:
             self.counters["malformed_value"] += 1
             return
         if head.session == OPEN_SESSION:
-            assert value is not None
-            self._open(instance, head.sequence, value, out)
+            self._open(instance, head.sequence, _value(chosen, start), out)
             return
         count = stop - start
         row = self._sessions.get(head.session)
@@ -170,8 +182,7 @@ class Sessions:
         if row is not None and taken:
             row.last_used = instance + taken - 1
             if (head.fragment, head.fragments) != (0, 1):
-                assert value is not None
-                self._deliver_fragment(instance, row, value, out)
+                self._deliver_fragments(chosen, row, start, start + taken, out)
             else:
                 self._deliver_whole(chosen, row, start, start + taken, out)
         self.counters["refused"] += count - taken
@@ -223,6 +234,32 @@ class Sessions:
         for key in [key for key in self._half_received if key[0] == session]:
             self._forget(key)
 
+    def _deliver_fragments(
+        self, chosen: Chosen, row: _Session, start: int, stop: int, out: list[Delivered]
+    ) -> None:
+        """Consecutive fragments of one command: at once when they are all of it, else one by one.
+
+        What comes of it must not depend on how a learner cut the log, so the short way is taken
+        only where the long one would not have had to evict anything.
+        """
+        head = open_envelope(chosen.values[start, :ENVELOPE_BYTES].tobytes())
+        assert head is not None
+        count = stop - start
+        size = int(chosen.lengths[start:stop].sum())
+        if (
+            (head.fragment, head.fragments) == (0, count)
+            and count <= self._fragments_max
+            and row.delivered.untouched(head.sequence, head.sequence + count)
+            and self._half_received_bytes + size <= HALF_RECEIVED_BYTES
+        ):
+            row.delivered.take(head.sequence, head.sequence + count)
+            parts = [_value(chosen, k)[ENVELOPE_BYTES:] for k in range(start, stop)]
+            instance = chosen.instance + stop - 1
+            out.append(_joined(instance, head.session, head.sequence, parts))
+            return
+        for k in range(start, stop):
+            self._deliver_fragment(chosen.instance + k, row, _value(chosen, k), out)
+
     def _deliver_fragment(
         self, instance: int, row: _Session, value: bytes, out: list[Delivered]
     ) -> None:
@@ -243,10 +280,9 @@ class Sessions:
         held.pieces[head.fragment] = value[ENVELOPE_BYTES:]
         self._half_received_bytes += len(value) - ENVELOPE_BYTES
         if len(held.pieces) == held.fragments:
-            payload = b"".join(held.pieces[k] for k in range(held.fragments))
+            parts = [held.pieces[k] for k in range(held.fragments)]
             self._forget(key)
-            values = np.frombuffer(payload, np.uint8).reshape(1, -1)
-            out.append(Delivery(instance, *key, values, np.array([len(payload)])))
+            out.append(_joined(instance, *key, parts))
         while self._half_received_bytes > HALF_RECEIVED_BYTES:
             oldest = min(
                 self._half_received, key=lambda k: (self._half_received[k].first_instance, k)
@@ -294,18 +330,51 @@ class Sessions:
         )
 
 
+def _runs_one_by_one(chosen: Chosen) -> list[tuple[int, int]]:
+    """The same runs of a few values, for which a numpy call costs more than an envelope."""
+    data = chosen.values.reshape(-1).data
+    width = chosen.values.shape[1]
+    runs: list[tuple[int, int]] = []
+    start, last, last_well = 0, None, False
+    for row, length in enumerate(chosen.lengths.tolist()):
+        head = UNPACK_ENVELOPE(data, row * width)
+        session, sequence, fragment, fragments = head
+        well = length >= ENVELOPE_BYTES and session != OPEN_SESSION
+        if last is not None:
+            in_sequence = last[0] == session and last[1] + 1 == sequence
+            whole = (fragment, fragments) == (0, 1) == last[2:]
+            of_one_command = fragments == last[3] > 1 and fragment == last[2] + 1
+            if not (well and last_well and in_sequence and (whole or of_one_command)):
+                runs.append((start, row))
+                start = row
+        last, last_well = head, well
+    runs.append((start, len(chosen.lengths)))
+    return runs
+
+
+def _value(chosen: Chosen, row: int) -> bytes:
+    return chosen.values[row, : int(chosen.lengths[row])].tobytes()
+
+
+def _joined(instance: int, session: int, sequence: int, parts: list[bytes]) -> Delivery:
+    """The delivery of a command that travelled in fragments."""
+    payload = b"".join(parts)
+    values = np.frombuffer(payload, np.uint8).reshape(1, -1)
+    return Delivery(instance, session, sequence, values, np.array([len(payload)]))
+
+
 def _one_run(chosen: Chosen, envelope: NDArray[np.void]) -> bool:
     """Whether all are whole commands of one session in sequence: the busy case, told by bytes."""
     count = len(chosen.lengths)
     session, sequence, fragment, fragments = envelope[0].tolist()
     if (fragment, fragments) != (0, 1) or session == OPEN_SESSION:
         return False
-    if chosen.lengths[0] < ENVELOPE_BYTES or sequence + count > MAX_SEQUENCE:
+    if sequence + count > MAX_SEQUENCE:
         return False
     word = chosen.values[:, :ENVELOPE_BYTES].view(np.uint64)
     expected = np.arange(sequence, sequence + count, dtype=np.uint64).astype(">u8").tobytes()
     return (
-        alike(chosen.lengths)
+        int(chosen.lengths.min()) >= ENVELOPE_BYTES
         and alike(word[:, 0])
         and alike(word[:, 2])
         and word[:, 1].tobytes() == expected
