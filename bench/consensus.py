@@ -35,8 +35,8 @@ from p4xos.storage import create_mark
 from p4xos.wire import HEADER_BYTES
 
 PAYLOAD_BYTES = 64
-IN_FLIGHT = 8192
-BURST = 1024
+IN_FLIGHT = 6144
+BURST = 2048
 """Values of one submission."""
 WARM_UP_SHARE = 0.1
 STALL_LIMIT_S = 30.0

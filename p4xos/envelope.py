@@ -14,7 +14,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from p4xos.wire import HEADER, HEADER_BYTES, VERSION, Frame, Rows, Type, new_rows
+from p4xos.wire import (
+    HEADER,
+    HEADER_BYTES,
+    HEADER_STRUCT,
+    VERSION,
+    Frame,
+    Rows,
+    Type,
+    alike,
+    new_rows,
+)
 
 ENVELOPE = np.dtype(
     [("session", ">u8"), ("sequence", ">u8"), ("fragment", ">u4"), ("fragments", ">u4")]
@@ -94,20 +104,17 @@ def request_rows(
     frame: Frame, session: int, sequence: int, lengths: Sequence[int] | NDArray[np.uint16]
 ) -> Rows:
     """REQUEST rows with headers and envelopes, the payloads still zero; see `seal_requests`."""
-    count = len(lengths)
     values = np.asarray(lengths, dtype=np.uint16) + ENVELOPE_BYTES
-    rows = new_rows(count, int(values.max()))
-    header = rows[:, :HEADER_BYTES].view(HEADER)[:, 0]
-    header["version"] = VERSION
-    header["type"] = Type.REQUEST
-    header["group"] = frame.group
-    header["cluster"] = frame.cluster
-    header["sender"] = frame.sender
-    header["length"] = values
+    rows = new_rows(len(values), int(values.max()))
+    # One row is made by hand and copied into all: a tenth of setting every field of every row.
+    head = HEADER_STRUCT.pack(
+        VERSION, Type.REQUEST, frame.group, frame.cluster, 0, 0, 0, frame.sender, values[0], 0, 0
+    ) + _ENVELOPE.pack(session, sequence, 0, 1)
+    rows[:, : len(head)] = np.frombuffer(head, np.uint8)
     envelope = rows[:, HEADER_BYTES : HEADER_BYTES + ENVELOPE_BYTES].view(ENVELOPE)[:, 0]
-    envelope["session"] = session
-    envelope["sequence"] = np.arange(sequence, sequence + count, dtype=np.uint64)
-    envelope["fragments"] = 1
+    envelope["sequence"] = np.arange(sequence, sequence + len(values), dtype=np.uint64)
+    if not alike(values):
+        rows[:, :HEADER_BYTES].view(HEADER)[:, 0]["length"] = values
     return rows
 
 

@@ -66,7 +66,7 @@ class Phase(Enum):
 class CoordinatorTiming:
     """Seconds; each is for liveness alone."""
 
-    heartbeat_s: float = 0.05
+    heartbeat_s: float = 0.08
     takeover_s: float = 0.25
     retry_s: float = 0.03
     stall_s: float = 0.25

@@ -126,8 +126,12 @@ class Learner:
         Raises:
           ConflictingVotes: two values in one instance and round; the learner must stop.
         """
+        return self.step_runs(rows, split_runs(rows, self.window), now)
+
+    def step_runs(self, rows: Rows, runs: list[Run], now: float) -> Effects:
+        """As `step`, for a batch whose runs are known already."""
         effects = Effects.none()
-        for run in split_runs(rows, self.window):
+        for run in runs:
             action = self._actions.get(run.type)
             if action is None:
                 self.counters["ignored"] += run.size

@@ -41,7 +41,6 @@ from p4xos.roles.reads import ReadIndex
 from p4xos.roles.sessions import SESSION_AHEAD
 from p4xos.wire import HEADER_BYTES, Frame, Rows, Type
 
-_PHASE2B = bytes([Type.PHASE2B])
 IN_FLIGHT_MAX = 32_768
 SMOOTHING = 1 / 8
 PATIENCE = 4.0
@@ -389,8 +388,6 @@ class Proposer:
         """Acts on HEARTBEAT and READ_INDEX_REPLY; the rest of the batch is its learner's."""
         effects = Effects.none()
         types = wire.headers(rows)["type"]
-        if not types.tobytes().strip(_PHASE2B):
-            return effects  # a batch of votes, as most are
         mine = (types == Type.HEARTBEAT) | (types == Type.READ_INDEX_REPLY)
         if not mine.any():
             return effects

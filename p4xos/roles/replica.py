@@ -6,10 +6,11 @@ the application, which needs to know the tickets that it settles.
 
 from __future__ import annotations
 
+from p4xos.batching import split_runs
 from p4xos.effects import Effects
 from p4xos.roles.learner import Learner
 from p4xos.roles.proposer import Proposer
-from p4xos.wire import Rows
+from p4xos.wire import Rows, Type
 
 
 class Replica:
@@ -27,8 +28,11 @@ class Replica:
 
     def step(self, rows: Rows, now: float) -> Effects:
         """Acts on a batch; see `Learner.step` and `Proposer.step`."""
-        effects = self.learner.step(rows, now)
-        effects.extend(self.proposer.step(rows, now))
+        runs = split_runs(rows, self.learner.window)
+        effects = self.learner.step_runs(rows, runs, now)
+        for run in runs:
+            if run.type != Type.PHASE2B:  # votes, as most batches are, are the learner's alone
+                effects.extend(self.proposer.step(rows[run.start : run.stop], now))
         return effects
 
     def tick(self, now: float) -> Effects:

@@ -106,7 +106,7 @@ def new_cluster(directory: Path, nodes: int = 3, window: int = 1024) -> Cluster:
     cluster = replace(
         Cluster.template(nodes=nodes, directory=directory),
         window=window,
-        timing=Timing(takeover_timeout_s=0.15, deadline_s=5.0),
+        timing=Timing(heartbeat_s=0.05, takeover_timeout_s=0.15, deadline_s=5.0),
     )
     for acceptor in cluster.acceptors:
         create_mark(
