@@ -32,6 +32,7 @@ CASES = (
     _case("SET -c 64 -P 1", Load("set", 64, 1, 100_000), 15_000, p50=True),
     _case("SET -c 50 -P 16", Load("set", 50, 16, 400_000), 60_000),
     _case("SET -c 50 -P 64", Load("set", 50, 64, 400_000)),
+    _case("SET -c 50 -P 16 -d 64 -r 100000", Load("set", 50, 16, 200_000, 64, 100_000)),
     _case("GET -c 64 -P 1", Load("get", 64, 1, 100_000), p50=True),
 )
 

@@ -21,8 +21,8 @@ class Load(NamedTuple):
     clients: int
     pipeline: int
     requests: int
-    value_bytes: int = 64
-    keys: int = 100_000  # drawn at random; a single key would measure a cache
+    value_bytes: int = 3  # its own default
+    keys: int | None = None  # so many, drawn at random; None: its own default, one key
 
 
 class Result(NamedTuple):
@@ -55,8 +55,10 @@ def run(load: Load, address: Address) -> Result:
     command = [
         find(), "-h", address.host, "-p", str(address.port), "--csv", "--precision", "3",
         "-t", load.test, "-c", str(load.clients), "-P", str(load.pipeline),
-        "-n", str(load.requests), "-d", str(load.value_bytes), "-r", str(load.keys),
+        "-n", str(load.requests), "-d", str(load.value_bytes),
     ]  # fmt: skip
+    if load.keys is not None:
+        command += ["-r", str(load.keys)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S)
     except subprocess.TimeoutExpired:

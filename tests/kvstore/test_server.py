@@ -438,7 +438,7 @@ async def test_shutdown_closes_every_client(tmp_path: Path) -> None:
     assert running.server._epoll is None
 
 
-async def test_no_reply_leaves_when_the_store_fails(
+async def test_trap_14_no_reply_leaves_when_the_store_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was not written is not acknowledged; the node stops, loudly."""

@@ -34,6 +34,20 @@ def test_a_batch_is_found_again_with_its_instance(tmp_path: Path) -> None:
     store.close()
 
 
+def test_trap_17_keys_of_any_length(tmp_path: Path) -> None:
+    """docs/traps.md, 17: no key is too short, the empty one included."""
+    keys = [b"", b"\x00", b"a", b"ab", b"abc", b"a" * 4096]
+    store = Store(tmp_path / "s", CLUSTER)
+    for number, key in enumerate(keys):
+        store.keyspaces[0].put(key, b"%d" % number)
+    store.commit(1, b"")
+    store.close()
+    store = Store(tmp_path / "s", CLUSTER)
+    assert [store.keyspaces[0].get(key) for key in keys] == [b"%d" % n for n in range(len(keys))]
+    assert store.keyspaces[0].count() == len(keys)
+    store.close()
+
+
 operations = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(0, 1), st.integers(0, 5)),
@@ -120,7 +134,7 @@ while True:
 """
 
 
-def test_killed_while_applying_data_and_instance_agree(tmp_path: Path) -> None:
+def test_trap_14_killed_while_applying_data_and_instance_agree(tmp_path: Path) -> None:
     """docs/traps.md, 14: the applied position is never apart from the data."""
     directory = tmp_path / "s"
     for _ in range(3):

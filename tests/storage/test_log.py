@@ -76,7 +76,7 @@ def test_records_come_back_in_order_whatever_their_strides() -> None:
     assert log.counters["appends"] == 3
 
 
-def test_an_append_is_one_write_and_one_sync() -> None:
+def test_trap_14_an_append_is_one_write_and_one_sync() -> None:
     disk = SimulatedDisk()
     log = new_log(disk)
     disk.calls.clear()
@@ -244,7 +244,7 @@ def test_after_an_error_every_append_raises_and_nothing_is_tried_again(
     log.close()
 
 
-def test_a_full_disk_is_named_and_what_was_durable_is_kept() -> None:
+def test_trap_10_a_full_disk_is_named_and_what_was_durable_is_kept() -> None:
     """docs/traps.md, 10."""
     disk = SimulatedDisk()
     log = new_log(disk)

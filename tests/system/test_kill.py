@@ -36,7 +36,7 @@ def test_each_node_is_killed_in_turn(store: StoreCluster) -> None:
         assert_nothing_lost(store, writers)
 
 
-def test_the_whole_cluster_is_killed(store: StoreCluster) -> None:
+def test_trap_14_the_whole_cluster_is_killed(store: StoreCluster) -> None:
     all_writers: list[Writer] = []
     for turn in range(2):
         with writing([store.endpoint(name) for name in store.names], f"turn{turn}-") as writers:
