@@ -81,7 +81,7 @@ class Member:
 class Timing:
     """Times in seconds. They decide how fast the group mends itself, never what is chosen."""
 
-    heartbeat_s: float = 0.08
+    heartbeat_s: float = 0.09
     takeover_timeout_s: float = 0.3
     gap_timeout_s: float = 0.02
     retry_s: float = 0.1

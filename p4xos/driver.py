@@ -117,6 +117,10 @@ class Post(Protocol):
         """Something was paid outside a turn."""
         ...
 
+    def fail(self, error: BaseException) -> None:
+        """Something could not be paid: nothing more may leave this process."""
+        ...
+
 
 class Driver:
     """Runs one role on one endpoint, whenever its loop says so."""
@@ -182,7 +186,11 @@ class Driver:
     def perform(self, effects: Effects, now: float) -> None:
         """Pays what a call from outside the loop owes, and lets the loop go on from there."""
         assert self._post is not None
-        self._pay(effects, now)
+        try:
+            self._pay(effects, now)
+        except BaseException as error:
+            self._post.fail(error)
+            raise
         self._post.submitted()
 
     def _pay(self, effects: Effects, now: float) -> None:

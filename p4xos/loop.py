@@ -27,8 +27,8 @@ from p4xos.wire import Rows
 ROUNDS_MAX = 256
 """Drivers served in one turn before other tasks of the process get theirs."""
 LINGER_S = 0.001
-"""How long a replica's inbox may wait after a submission from outside a turn: what is in it is the
-vote of this process' acceptor, which decides nothing before others' votes come and wake the loop."""
+"""How long a replica's inbox may wait after a submission from outside a turn: in it is the vote of
+this process' acceptor, which decides nothing before others' votes come, and they wake the loop."""
 
 
 class Loop:
@@ -53,6 +53,7 @@ class Loop:
         self._turning = False
         self._behind = False  # the last turn ended at its bound, not for want of work
         self._sleep: trio.CancelScope | None = None
+        self._failure: BaseException | None = None  # nothing is acted on or sent any more
 
     def add(self, driver: Driver) -> None:
         """Takes a driver in; before anything runs."""
@@ -74,6 +75,8 @@ class Loop:
             with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
             self._sleep = None
+            if self._failure is not None:
+                raise self._failure
             self._turn()
 
     def _turn(self) -> None:
@@ -98,7 +101,22 @@ class Loop:
 
     def _pump(self, driver: Driver) -> None:
         driver.waiting = False
-        driver.pump(self._clock())
+        try:
+            driver.pump(self._clock())
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def fail(self, error: BaseException) -> None:
+        """A role or its storage failed, maybe inside a call of somebody who takes errors.
+
+        An acceptor may now hold votes that are not durable, so it must never answer again, whoever
+        caught the error: nothing is acted on or sent from here on, and `run` raises it too.
+        """
+        if self._failure is None:
+            self._failure = error
+        if self._sleep is not None:
+            self._sleep.deadline = float("-inf")
 
     def make_ready(self, driver: Driver) -> None:
         """The driver has something to do."""
@@ -108,6 +126,8 @@ class Loop:
 
     def send(self, driver: Driver, to: To, rows: Rows) -> None:
         """Sends to those far away, then to those in this process."""
+        if self._failure is not None:
+            return
         route = self._routes.get(to)
         if route is None:
             addresses = driver.directory.addresses(to)
@@ -124,7 +144,7 @@ class Loop:
 
     def submitted(self) -> None:
         """Something was performed from outside: does what follows, and mends the alarm clock."""
-        if self._turning:
+        if self._turning or self._failure is not None:
             return
         kept: list[Driver] = []
         while self._ready:

@@ -71,7 +71,8 @@ class Node:
         self._listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
         self._resources = ExitStack()
-        alone = majority(len(cluster.acceptors)) == 1
+        own = sum(role == "acceptor" for role, _ in self.roles)
+        alone = own >= majority(len(cluster.acceptors))
         self._loop = Loop(linger_s=0.0 if alone else LINGER_S)
         self._resources.callback(self._loop.close)
         self._random = random.Random(secrets.randbits(64)).random
@@ -333,7 +334,7 @@ def run_main(main: Callable[..., Awaitable[None]], *args: object) -> None:
     try:
         trio.run(main, *args)
     except BaseExceptionGroup as group:
-        first, *others = _leaves(group)
+        first, *others = dict.fromkeys(_leaves(group))  # one may have passed several tasks
         if others and not all(isinstance(e, (P4xosError, OSError)) for e in (first, *others)):
             raise
         for other in others:

@@ -66,7 +66,7 @@ class Phase(Enum):
 class CoordinatorTiming:
     """Seconds; each is for liveness alone."""
 
-    heartbeat_s: float = 0.08
+    heartbeat_s: float = 0.09
     takeover_s: float = 0.25
     retry_s: float = 0.03
     stall_s: float = 0.25
@@ -128,6 +128,7 @@ class Coordinator:
             "low_jump", "malformed",
         )  # fmt: skip
         self.counters.update(dict.fromkeys(own, 0))
+        self._next_heard = 1  # of the coordinator it follows, for people
         self._coordinators = tuple(sorted(coordinators))
         self._acceptors = acceptors
         self._learners = learners
@@ -199,12 +200,13 @@ class Coordinator:
     def status(self) -> dict[str, object]:
         """For people: where it stands, and why writes wait if they do."""
         blocked = self.phase is Phase.SERVING and self.sequencer.room == 0
+        serves = self.phase in (Phase.PROPOSING, Phase.SERVING)
         alive = f"{len(self._checkpoints)} of {self._learners} learners have reported"
         return {
             "phase": self.phase.value,
             "round": self.round if self.phase is Phase.SERVING else self.leader_round,
             "leader": self._leader(),
-            "next": self.sequencer.next,
+            "next": self.sequencer.next if serves else self._next_heard,
             "low": self.low,
             "queued": len(self._waiting),
             "blocked": f"window full, low stands at {self.low}: {alive}" if blocked else "",
@@ -421,6 +423,7 @@ class Coordinator:
             if m.round < max(self.leader_round, mine):
                 continue  # of a term that is over, or about to be
             self.leader_round = m.round
+            self._next_heard = m.instance
             self.highest_told = max(self.highest_told, m.round)
             self._follow(now)
 

@@ -178,11 +178,17 @@ class Sessions:
             return
         count = stop - start
         row = self._sessions.get(head.session)
+        in_pieces = (head.fragment, head.fragments) != (0, 1)
+        if in_pieces and count > 1:
+            if row is None or not self._deliver_command(chosen, row, start, stop, out):
+                for k in range(start, stop):
+                    self._deliver_run(chosen, k, k + 1, out)
+            return
         taken = 0 if row is None else row.delivered.acceptable(head.sequence, count)
         if row is not None and taken:
             row.last_used = instance + taken - 1
-            if (head.fragment, head.fragments) != (0, 1):
-                self._deliver_fragments(chosen, row, start, start + taken, out)
+            if in_pieces:
+                self._deliver_fragment(instance, row, _value(chosen, start), out)
             else:
                 self._deliver_whole(chosen, row, start, start + taken, out)
         self.counters["refused"] += count - taken
@@ -234,31 +240,32 @@ class Sessions:
         for key in [key for key in self._half_received if key[0] == session]:
             self._forget(key)
 
-    def _deliver_fragments(
+    def _deliver_command(
         self, chosen: Chosen, row: _Session, start: int, stop: int, out: list[Delivered]
-    ) -> None:
-        """Consecutive fragments of one command: at once when they are all of it, else one by one.
+    ) -> bool:
+        """Consecutive fragments, delivered at once when they are all of one command; else False.
 
-        What comes of it must not depend on how a learner cut the log, so the short way is taken
-        only where the long one would not have had to evict anything.
+        What comes of it must not depend on how a learner cut the log, so this is done only where
+        one by one each would have been taken, and nothing evicted.
         """
         head = open_envelope(chosen.values[start, :ENVELOPE_BYTES].tobytes())
         assert head is not None
         count = stop - start
         size = int(chosen.lengths[start:stop].sum())
         if (
-            (head.fragment, head.fragments) == (0, count)
-            and count <= self._fragments_max
-            and row.delivered.untouched(head.sequence, head.sequence + count)
-            and self._half_received_bytes + size <= HALF_RECEIVED_BYTES
+            (head.fragment, head.fragments) != (0, count)
+            or count > self._fragments_max
+            or row.delivered.acceptable(head.sequence, count) < count
+            or not row.delivered.untouched(head.sequence, head.sequence + count)
+            or (head.session, head.sequence) in self._half_received
+            or self._half_received_bytes + size > HALF_RECEIVED_BYTES
         ):
-            row.delivered.take(head.sequence, head.sequence + count)
-            parts = [_value(chosen, k)[ENVELOPE_BYTES:] for k in range(start, stop)]
-            instance = chosen.instance + stop - 1
-            out.append(_joined(instance, head.session, head.sequence, parts))
-            return
-        for k in range(start, stop):
-            self._deliver_fragment(chosen.instance + k, row, _value(chosen, k), out)
+            return False
+        row.delivered.take(head.sequence, head.sequence + count)
+        row.last_used = instance = chosen.instance + stop - 1
+        parts = [_value(chosen, k)[ENVELOPE_BYTES:] for k in range(start, stop)]
+        out.append(_joined(instance, head.session, head.sequence, parts))
+        return True
 
     def _deliver_fragment(
         self, instance: int, row: _Session, value: bytes, out: list[Delivered]

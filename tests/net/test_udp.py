@@ -272,7 +272,7 @@ async def test_wait_readable_returns_when_something_arrives() -> None:
         network: Network = receiver
         assert network.receive_nowait() == []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(network.wait_readable)
+            nursery.start_soon(receiver.wait_readable)
             await trio.testing.wait_all_tasks_blocked()
             sender.send(some_rows(3, 64), [receiver.address])
         assert sum(len(batch.rows) for batch in network.receive_nowait()) == 3

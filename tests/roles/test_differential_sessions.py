@@ -141,3 +141,20 @@ def test_a_refusal_does_not_depend_on_the_stretch(monkeypatch: pytest.MonkeyPatc
     role = Sessions(fragments_max=4, counters={})
     singly = [event for k, v in enumerate(log) for event in role.deliver(chosen(k + 1, [v]))]
     assert one_by_one(at_once) == one_by_one(singly)
+
+
+def test_fragments_of_two_counts_do_not_depend_on_the_stretch() -> None:
+    """No proposer sends these: a piece of one command, then another at the same sequence."""
+    log = [
+        envelope.open_value(0, 1),
+        envelope.seal(1, 3, b"c", 2, 4),
+        envelope.seal(1, 1, b"a", 0, 2),
+        envelope.seal(1, 2, b"b", 1, 2),
+    ]
+    at_once = Sessions(fragments_max=4, counters={})
+    apart = Sessions(fragments_max=4, counters={})
+    got = at_once.deliver(chosen(1, log))
+    cut = [event for k, v in enumerate(log, 1) for event in apart.deliver(chosen(k, [v]))]
+    assert one_by_one(got) == one_by_one(cut)
+    assert at_once.state() == apart.state()
+    assert at_once.counters == apart.counters
