@@ -555,10 +555,9 @@ class Coordinator:
             self._ask(now, effects)
 
     def _tick_recoveries(self, now: float, effects: Effects) -> None:
-        due = self._recoveries.due(now)
+        due = self._recoveries.due(now, self.low)
         for instance in due:
-            if instance >= self.low:
-                self._recover_instance(instance, now, effects)
+            self._recover_instance(instance, now, effects)
         # Refused is silence too. Only a round that others have promised tells it from loss.
         if due and not self._read_index.under_way:
             self._read_index.ask(now, effects)

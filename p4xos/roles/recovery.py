@@ -99,8 +99,10 @@ class Recoveries:
         self._resent[m.instance] = now
         return held.promises.round, value
 
-    def due(self, now: float) -> list[int]:
-        """The instances to ask for again, those given up being dropped."""
+    def due(self, now: float, low: int) -> list[int]:
+        """The instances to ask for again; those given up, or below `low`, are dropped."""
+        for instance in [i for i in self._under_way if i < low]:
+            del self._under_way[instance]
         instances = [i for i, held in self._under_way.items() if now >= held.retry_at]
         for instance in instances:
             held = self._under_way[instance]

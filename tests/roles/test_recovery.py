@@ -3,7 +3,7 @@
 from p4xos import wire
 from p4xos.effects import To
 from p4xos.roles.coordinator import Phase
-from p4xos.roles.recovery import RESEND_S, RETRY_S
+from p4xos.roles.recovery import RESEND_S, RETRY_S, Recoveries
 from p4xos.wire import Message, Type
 from tests.roles.helpers import (
     WINDOW,
@@ -206,3 +206,14 @@ def test_a_malformed_range_is_counted() -> None:
     group, _ = group_that_loses()
     group.give(make(Type.RECOVER, instance=1, value=b"short"))
     assert group.coordinator.counters["malformed"] == 1
+
+
+def test_what_is_forgotten_is_not_recovered() -> None:
+    """PROTOCOL 4: below `low` nothing is proposed in recovery; nor is it ever due again."""
+    recoveries = Recoveries(acceptors=3)
+    recoveries.use_round(round_of(2))
+    recoveries.begin(5, now=0.0)
+    recoveries.begin(9, now=0.0)
+    assert recoveries.due(now=100.0, low=6) == [9]
+    assert recoveries.due(now=0.0, low=10) == []
+    assert recoveries.deadline() is None
