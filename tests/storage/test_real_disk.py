@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -90,28 +87,50 @@ def test_a_directory_in_use_names_the_process(tmp_path: Path) -> None:
     assert isinstance(open_log(RealDisk(), tmp_path), Forgetful), "the lock went with its holder"
 
 
-@pytest.fixture
-def limited_file_size() -> Iterator[None]:
-    """A write beyond the size fails, as on a disk with a quota."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+# In a process of its own: the limit would also be that of the file that a test run writes to.
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from p4xos.storage import RealDisk, StorageError, create_mark
+from tests.storage.helpers import OWNER, new_log, open_log, vote
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+directory = Path(sys.argv[1])
+log = None
+
+def told(action):
+    try:
+        action()
+    except StorageError as error:
+        print(error)
+    else:
+        print("nothing failed")
+
+def fill():
+    for instance in range(1, 20):
+        log.append([vote(instance, value=b"x" * 100)])
+
+create_mark(directory, **OWNER)
+told(lambda: open_log(RealDisk(), directory))
+log = new_log(RealDisk(), directory / "small", segment_bytes=256)
+told(fill)
+told(lambda: log.append([vote(20)]))
+log.close()
+"""
 
 
-def test_a_file_size_limit_stops_the_log(tmp_path: Path, limited_file_size: None) -> None:
-    create_mark(tmp_path, **OWNER)
-    with pytest.raises(StorageError, match=r"File too large; raise the file size limit"):
-        open_log(RealDisk(), tmp_path)
-    log = new_log(RealDisk(), tmp_path / "small", segment_bytes=256)
-    with pytest.raises(StorageError, match=r"File too large"):  # noqa: PT012 - whichever call fails
-        for instance in range(1, 20):
-            log.append([vote(instance, value=b"x" * 100)])
-    with pytest.raises(StorageError, match="takes no more records"):
-        log.append([vote(20)])
-    log.close()
+def test_a_file_size_limit_stops_the_log(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    told = child.stdout.splitlines()
+    assert (child.returncode, child.stderr, len(told)) == (0, "", 3), child
+    assert "File too large; raise the file size limit" in told[0]
+    assert "File too large" in told[1]
+    assert "takes no more records" in told[2]
     again = open_log(RealDisk(), tmp_path / "small", segment_bytes=256)
     assert isinstance(again, Restored)
     assert records_of(again.records), "what was durable is there"
