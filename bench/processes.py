@@ -7,7 +7,6 @@ in order, with whatever they have started. When the bench itself is killed the k
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -18,15 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.errors import BenchError
+from p4xos.processes import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_LIMIT_S = 30.0
 """Far longer than a node needs to stop; after it the child is killed and the run is void."""
 POLL_S = 0.02
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None, use_errno=True)  # looked up before any fork
 
 
 class Child:
@@ -42,13 +39,6 @@ class Child:
         """
         self.name = name
         self.log = log
-        parent = os.getpid()
-
-        def end_with_parent() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before the line above
-                os._exit(1)
-
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             self.process = subprocess.Popen(
@@ -57,7 +47,7 @@ class Child:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=end_with_parent,
+                preexec_fn=end_with_parent(signal.SIGKILL),
                 env=environment(),
             )
 

@@ -12,7 +12,6 @@ What the nodes are is the application's (`Application`); this module knows proce
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import shlex
@@ -31,7 +30,14 @@ from p4xos.creation import CLUSTER_NAME, LAUNCHER_LOCK, Wanted, find_or_create
 from p4xos.errors import P4xosError
 from p4xos.ports import Protocol as Transport
 from p4xos.ports import obstacles
-from p4xos.processes import NODE_LOCK, claimed, open_process, running_process, send_signal
+from p4xos.processes import (
+    NODE_LOCK,
+    claimed,
+    end_with_parent,
+    open_process,
+    running_process,
+    send_signal,
+)
 from p4xos.tables import Address
 
 READY_LIMIT_S = 60.0  # a node that reads a full acceptor log takes seconds
@@ -41,8 +47,6 @@ LOG_NAME = "log.txt"
 LOG_BYTES_MAX = 16 << 20  # a longer log is put aside at the next start, once
 LOG_LINES_SHOWN = 15
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None, use_errno=True)  # looked up before any fork
 
 
 class Application(Protocol):
@@ -166,7 +170,7 @@ class _Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_launcher(os.getpid()),
+                preexec_fn=end_with_parent(signal.SIGTERM),
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         self.handle = os.pidfd_open(self.process.pid)
@@ -197,17 +201,6 @@ class _Child:
         """Let go of the process, which has ended."""
         self.process.wait()
         os.close(self.handle)
-
-
-def _end_with_launcher(launcher: int) -> Callable[[], None]:
-    """What a child does between fork and exec: ask for SIGTERM at the launcher's end."""
-
-    def ask() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        if os.getppid() != launcher:  # it died before the kernel was asked
-            os._exit(1)
-
-    return ask
 
 
 class _Launcher:

@@ -7,11 +7,12 @@ the number belongs to another program; comparing start times makes that rare, th
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from p4xos.errors import P4xosError
 
 NODE_LOCK = "node.pid"
 """Lock file of a running node, in its data directory."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)  # looked up before any fork
 
 # Someone who looks whether a lock is held holds it for an instant: try again before giving up.
 _TRIES, _TRY_AGAIN_S = 20, 0.01
@@ -101,3 +105,18 @@ def _written_pid(path: Path) -> int | None:
         return int(path.read_text())
     except (ValueError, OSError):
         return None  # locked, and not yet written
+
+
+def end_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """What a child does between fork and exec: asks for a signal at its parent's end.
+
+    The parent is this process, however it ends; for subprocess' `preexec_fn`.
+    """
+    parent = os.getpid()
+
+    def ask() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:  # it died before the kernel was asked
+            os._exit(1)
+
+    return ask

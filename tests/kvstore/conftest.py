@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from p4xos.processes import end_with_parent
 from tests.kvstore.serving import Running, serving
 
 
@@ -39,6 +41,7 @@ def real_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     process = subprocess.Popen(
         [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", directory],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=end_with_parent(signal.SIGKILL),  # a test run that is cut off leaves nothing
     )
     assert process.stdout is not None
     try:
