@@ -138,7 +138,7 @@ class Acceptor:
 
     def carry_over(self) -> list[Rows]:
         """What still matters besides votes, as log records: registers, and promises above votes."""
-        bare = (self.slot_round > max(self.floor, NO_ROUND)) & (self.slot_round != self.slot_vround)
+        bare = (self.slot_round > self.floor) & (self.slot_round != self.slot_vround)
         bare &= self._live()
         slots = np.flatnonzero(bare)
         records = [self._registers()]

@@ -17,7 +17,7 @@ from p4xos import wire
 from p4xos.errors import BadPacket
 from p4xos.quorum import majority
 from p4xos.roles.acceptor import ANSWER_ROWS_MAX
-from p4xos.wire import HEADER_BYTES, Rows, Summary
+from p4xos.wire import Rows, Summary
 
 CHUNK_INSTANCES = 32
 CHUNKS_AT_ONCE = 4
@@ -220,4 +220,3 @@ class InstancePromises:
 
 
 assert CHUNK_INSTANCES * wire.stride_for(wire.VALUE_BYTES_MAX) <= 65_536
-assert HEADER_BYTES == 40
