@@ -24,8 +24,14 @@ from p4xos.effects import To
 from p4xos.net import Address
 from p4xos.wire import Rows
 
+TURNS_S = 0.005
+"""How long turns may follow each other before other tasks of the process get theirs."""
+PATIENCE_S = 0.001
+"""How long a process of roles alone waits for the next turn by itself: going to sleep and waking
+up by way of the event loop costs more than a small batch. Where an application's clients wait it
+is 0."""
 ROUNDS_MAX = 256
-"""Drivers served in one turn before other tasks of the process get theirs."""
+"""Drivers served in one turn."""
 LINGER_S = 0.001
 """How long a replica's inbox may wait after a submission from outside a turn: in it is the vote of
 this process' acceptor, which decides nothing before others' votes come, and they wake the loop."""
@@ -35,15 +41,18 @@ class Loop:
     """Turns the drivers of one process."""
 
     def __init__(
-        self, *, linger_s: float = LINGER_S, clock: Callable[[], float] = trio.current_time
+        self, *, linger_s: float = LINGER_S, patience_s: float = 0.0,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         """Without drivers; the caller closes the loop and them.
 
         Args:
           linger_s: LINGER_S, or 0 where the vote of this process' acceptor is a majority.
+          patience_s: PATIENCE_S, or 0 where other tasks of the process must not wait so long.
           clock: seconds, monotonic; trio's own, since the loop sleeps by it.
         """
         self._linger_s = linger_s
+        self._patience_s = patience_s
         self._clock = clock
         self._drivers: dict[int, Driver] = {}  # by descriptor
         self._local: dict[Address, Driver] = {}
@@ -77,7 +86,15 @@ class Loop:
             self._sleep = None
             if self._failure is not None:
                 raise self._failure
-            self._turn()
+            self._turns()
+
+    def _turns(self) -> None:
+        """A turn, and those that follow upon it where nobody else waits for the process."""
+        self._turn()
+        if self._patience_s:
+            until = self._clock() + TURNS_S
+            while not self._ready and self._clock() < until and self._epoll.poll(self._patience_s):
+                self._turn()
 
     def _turn(self) -> None:
         """Everything that has arrived, is due, or follows from it, bounded."""

@@ -313,3 +313,16 @@ async def test_a_failed_append_stops_the_node_though_the_submitter_takes_errors(
     assert world.happened == []
     assert not world.learner.got
     world.close()
+
+
+@pytest.mark.parametrize(("patience_s", "turns"), [(0.0, 1), (0.01, 3)])
+def test_alone_it_takes_what_follows_without_going_to_sleep(
+    world: World, patience_s: float, turns: int
+) -> None:
+    """Where an application's clients wait, they get their turn in between."""
+    world.loop._patience_s = patience_s
+    network = world.networks["coordinator"]
+    for first in (1, 4, 7):
+        network.arrive(proposals(first, 3), FAR)
+    world.loop._turns()
+    assert len(world.coordinator.got) == turns

@@ -141,6 +141,22 @@ class Learner:
         self._watch_gap(now, effects)
         return effects
 
+    def takes_late_votes(self, rows: Rows) -> bool:
+        """Counts a batch that holds votes for delivered instances and nothing else; else False.
+
+        Beyond a majority every vote comes so, and two rows tell, with one look at the types. If an
+        instance between were another, its vote would be lost, as on the way.
+        """
+        first, last = (wire.HEADER_STRUCT.unpack_from(rows[row].data) for row in (0, -1))
+        late = (
+            first[1] == Type.PHASE2B
+            and first[4] + len(rows) - 1 == last[4] <= self.delivered
+            and alike(wire.words(rows)[:, 0])
+        )
+        if late:
+            self.counters["late_votes"] += len(rows)
+        return late
+
     def tick(self, now: float) -> Effects:
         """Asks for what is missing when it is time."""
         effects = Effects.none()

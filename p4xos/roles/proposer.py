@@ -221,17 +221,20 @@ class Proposer:
             return self._sent[0].first
         return self._unsent[0].first if self._unsent else self._next_ticket
 
-    def _mark(self, first: int, end: int, pending: bool) -> None:
+    def _places(self, first: int, end: int) -> list[slice]:
+        """Where tickets [first, end), not empty, are in the ring of those pending."""
         size = self.in_flight_max
         start, stop = first & (size - 1), ((end - 1) & (size - 1)) + 1
-        if start < stop:
-            self._pending[start:stop] = pending
-        else:
-            self._pending[start:] = pending
-            self._pending[:stop] = pending
+        return [slice(start, stop)] if start < stop else [slice(start, size), slice(stop)]
+
+    def _mark(self, first: int, end: int, pending: bool) -> None:
+        for place in self._places(first, end):
+            self._pending[place] = pending
 
     def _count_pending(self, first: int, end: int) -> int:
-        return int(self._pending[np.arange(first, end) & (self.in_flight_max - 1)].sum())
+        return sum(
+            int(np.count_nonzero(self._pending[place])) for place in self._places(first, end)
+        )
 
     def _stamp(self, sent: _Sent) -> None:
         """Writes session and sequences into the envelopes."""

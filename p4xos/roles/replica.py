@@ -28,6 +28,8 @@ class Replica:
 
     def step(self, rows: Rows, now: float) -> Effects:
         """Acts on a batch; see `Learner.step` and `Proposer.step`."""
+        if self.learner.takes_late_votes(rows):
+            return Effects.none()
         runs = split_runs(rows, self.learner.window)
         effects = self.learner.step_runs(rows, runs, now)
         for run in runs:

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from p4xos.net import (
     ARENA_BYTES,
-    DATAGRAM_BYTES_MAX,
-    RECEIVE_BYTES,
-    SEND_BYTES_MAX,
     BindFailed,
     Network,
     UdpEndpoint,
 )
+from p4xos.receiving import RECEIVE_BYTES
+from p4xos.sending import DATAGRAM_BYTES_MAX, SEND_BYTES_MAX
 from p4xos.udp_socket import probe_segments
 from p4xos.wire import HEADER_BYTES, Rows
 from tests.net.loopback import LOCAL, PatientSocket, collect, padded, some_rows, wait
@@ -97,14 +96,15 @@ def test_neighbours_of_one_source_and_stride_are_one_view_into_the_arena(
             sender.send(some_rows(10, 128, k), [receiver.address])
         sender.send(some_rows(4, 64), [receiver.address])
         other.send(some_rows(5, 64), [receiver.address])
-        monkeypatch.setattr(receiver, "_socket", PatientSocket(receiver._socket, 30 * 128 + 9 * 64))
+        patient = PatientSocket(receiver._socket, 30 * 128 + 9 * 64)
+        monkeypatch.setattr(receiver._receiver, "socket", patient)
         batches = receiver.receive_nowait()
         assert [(batch.rows.shape, batch.source) for batch in batches] == [
             ((30, 128), sender.address),
             ((4, 64), sender.address),
             ((5, 64), other.address),
         ]
-        assert all(np.shares_memory(batch.rows, receiver._arena) for batch in batches)
+        assert all(np.shares_memory(batch.rows, receiver._receiver.arena) for batch in batches)
         assert receiver.counters["receive_copied"] == 0
 
 
@@ -294,7 +294,7 @@ async def test_close_wakes_who_waits() -> None:
 
 def test_the_arena_is_made_once() -> None:
     with UdpEndpoint.bind(LOCAL) as endpoint:
-        arena = endpoint._arena
+        arena = endpoint._receiver.arena
         endpoint.receive_nowait()
-        assert endpoint._arena is arena
+        assert endpoint._receiver.arena is arena
         assert len(arena) == ARENA_BYTES

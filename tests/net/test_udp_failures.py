@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from p4xos.errors import P4xosError
-from p4xos.net import COUNTERS, RECEIVE_CALLS_MAX, UdpEndpoint
+from p4xos.net import COUNTERS, UdpEndpoint
+from p4xos.receiving import RECEIVE_CALLS_MAX
 from p4xos.udp_socket import SO_RCVBUFFORCE, BindFailed, grant, probe_segments
 from tests.net.loopback import LOCAL, FailingSocket, collect, some_rows, wait
 
@@ -144,7 +145,7 @@ def test_what_cannot_leave_is_counted_as_lost(
     with UdpEndpoint.bind(LOCAL, offload=offload) as endpoint:
         real = endpoint._socket
         failing = FailingSocket(real, sendmsg=error, sendto=error)
-        monkeypatch.setattr(endpoint, "_socket", failing)
+        monkeypatch.setattr(endpoint._sender, "socket", failing)
         endpoint.send(some_rows(10, 64), [endpoint.address, endpoint.address])
         assert endpoint.counters[counter] == 20
         assert endpoint.counters["sent"] == 0
@@ -162,7 +163,7 @@ def test_port_0_of_a_source_loses_datagrams_and_not_the_offload() -> None:
 def test_too_large_is_counted_and_logged_once_a_stride(
     caplog: pytest.LogCaptureFixture, stride: int
 ) -> None:
-    with UdpEndpoint.bind(LOCAL) as endpoint, caplog.at_level(logging.ERROR, "p4xos.net"):
+    with UdpEndpoint.bind(LOCAL) as endpoint, caplog.at_level(logging.ERROR, "p4xos.sending"):
         for _ in range(2):
             endpoint.send(some_rows(2, stride), [endpoint.address])
         assert endpoint.counters["send_too_large"] == 4
@@ -181,13 +182,13 @@ def test_an_interface_that_refuses_segmentation_gets_single_datagrams(
         pytest.skip("this kernel has no UDP_SEGMENT and UDP_GRO")
     with UdpEndpoint.bind(LOCAL) as sender, UdpEndpoint.bind(LOCAL) as receiver:
         real = sender._socket
-        monkeypatch.setattr(sender, "_socket", FailingSocket(real, sendmsg=error))
+        monkeypatch.setattr(sender._sender, "socket", FailingSocket(real, sendmsg=error))
         rows = some_rows(10, 128)
         sender.send(rows, [receiver.address])
         assert [row for row, _ in collect(receiver, 10)] == [row.tobytes() for row in rows]
         assert sender.counters["offload_fallback"] == 1
         assert sender.offload == narrow
-        monkeypatch.setattr(sender, "_socket", real)
+        monkeypatch.setattr(sender._sender, "socket", real)
         for stride, segmented in ((136, wide), (128, wide), (64, narrow)):
             before = sender.counters["send_calls"]
             sender.send(some_rows(10, stride), [receiver.address])
@@ -205,7 +206,7 @@ def test_truncated_receives_are_dropped_and_a_drain_is_bounded(
             return 64, [], flag, ("127.0.0.1", 9)
 
         failing = FailingSocket(endpoint._socket, recvmsg_into=truncated)
-        monkeypatch.setattr(endpoint, "_socket", failing)
+        monkeypatch.setattr(endpoint._receiver, "socket", failing)
         assert endpoint.receive_nowait() == []
         assert endpoint.counters["receive_truncated"] == RECEIVE_CALLS_MAX
 
@@ -213,7 +214,7 @@ def test_truncated_receives_are_dropped_and_a_drain_is_bounded(
 def test_other_receive_errors_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     with UdpEndpoint.bind(LOCAL) as endpoint:
         failing = FailingSocket(endpoint._socket, recvmsg_into=errno.ENETDOWN)
-        monkeypatch.setattr(endpoint, "_socket", failing)
+        monkeypatch.setattr(endpoint._receiver, "socket", failing)
         assert endpoint.receive_nowait() == []
         assert endpoint.counters["receive_failed"] == RECEIVE_CALLS_MAX
 

@@ -23,6 +23,7 @@ from tests.roles.helpers import (
     reply,
     round_of,
     sent,
+    together,
     value,
 )
 
@@ -135,6 +136,26 @@ def test_third_votes_after_delivery_are_late() -> None:
     assert raw(step(role, phase2b(2, 1, R1, b"a", b"b", b"c"))) == []
     assert role.counters["late_votes"] == 2
     assert raw(step(role, phase2b(1, 3, R1, b"c"))) == [b"c"]
+
+
+def test_a_batch_of_late_votes_is_told_by_its_ends() -> None:
+    role = learner()
+    choose(role, 1, *[b"v"] * 6)
+    late = phase2b(2, 1, R1, *[b"v"] * 6)
+    assert role.takes_late_votes(late)
+    assert role.takes_late_votes(late[3:4])
+    assert role.counters["late_votes"] == 7
+
+
+def test_what_is_not_late_as_a_whole_is_acted_on() -> None:
+    role = learner()
+    choose(role, 1, *[b"v"] * 6)
+    ahead = phase2b(2, 3, R1, *[b"v"] * 5)
+    mixed = together(phase2b(2, 1, R1, b"v"), heartbeat(0, R1), phase2b(2, 3, R1, b"v"))
+    gap = together(phase2b(2, 1, R1, b"v"), phase2b(2, 4, R1, b"v"))
+    for rows in (ahead, mixed, gap, heartbeat(0, R1)):
+        assert not role.takes_late_votes(rows)
+    assert role.counters["late_votes"] == 0
 
 
 @pytest.mark.parametrize("instance", [WINDOW + 1, 2**40, 2**63, 2**64 - 2])
