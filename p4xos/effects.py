@@ -65,6 +65,18 @@ class Opened(NamedTuple):
     nonce: int
 
 
+class Pieces(NamedTuple):
+    """Fragments that were chosen, of a command that is not complete: they need not be sent again.
+
+    Consecutive sequences of one session.
+    """
+
+    instance: int
+    session: int
+    sequence: int
+    fragments: int
+
+
 class Refused(NamedTuple):
     """A chosen value that is never applied; whoever submitted it cannot know more than that."""
 
@@ -100,7 +112,7 @@ class Chosen(NamedTuple):
     """(n,) int64: bytes of each value; 0 is a no-op."""
 
 
-Delivered = Delivery | Opened | Refused | Unknown | ReadReady
+Delivered = Delivery | Opened | Pieces | Refused | Unknown | ReadReady
 
 
 class Effects(NamedTuple):

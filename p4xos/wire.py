@@ -45,6 +45,10 @@ ASK_ONE_BY_ONE = 2**32 - 1
 """A summary's count of an acceptor that answers one instance at a time (a switch)."""
 LOW_JUMP_MAX = 1 << 40
 """A `low` further ahead than this is damage or malice, never progress."""
+LOW_UNKNOWN = 1
+"""The `low` of a coordinator or learner that has been told none yet. It takes the first, however
+high: at a million values a second a group is beyond LOW_JUMP_MAX within a fortnight, and whoever
+starts then must learn where it is."""
 VALUE_BYTES_MAX = 1472 - HEADER_BYTES
 """The largest value: what one 1,500-byte frame carries behind IPv4 and UDP headers."""
 
@@ -117,6 +121,11 @@ def words(rows: Rows) -> NDArray[np.uint64]:
       (n, stride / 8) uint64, a view.
     """
     return rows.view(np.uint64)
+
+
+def low_jumps(low: int, known: int) -> bool:
+    """Whether a `low` that a coordinator or learner is told is too far ahead of what it knows."""
+    return known != LOW_UNKNOWN and low > known + LOW_JUMP_MAX
 
 
 def alike(values: NDArray[np.generic]) -> bool:

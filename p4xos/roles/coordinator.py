@@ -141,6 +141,7 @@ class Coordinator:
         self._propose_through = 0  # PROPOSING: the last instance that phase 1 found
         self._retry_at: float | None = None
         self._heartbeat_at: float | None = None
+        self._tell_at = 0.0  # PREPARING: when the other candidates are to hear that it goes on
         self._attempts = 0
         self._progress = Progress(self.timing.stall_s)
         self._unvoted = 0  # of this term: proposals for which a majority had not voted when asked
@@ -238,6 +239,7 @@ class Coordinator:
             acceptors=self._acceptors, round=self.round, nonce=int(self._random() * 2**32),
             first=self.low, window=self._window, value_bytes=self._value_bytes,
         )  # fmt: skip
+        self._tell_at = now + self.timing.heartbeat_s
         self._retry(now, effects)
 
     def _fresh_round(self, effects: Effects) -> None:
@@ -273,15 +275,33 @@ class Coordinator:
         if self.phase is not Phase.PREPARING or self._promises is None:
             self.counters["ignored"] += len(rows)
             return
+        before = self._promises.reported
         for sender in dict.fromkeys(wire.headers(rows)["sender"].tolist()):
             self._promises.add(rows[wire.headers(rows)["sender"] == sender])
         self._raise_low(self._promises.low)
+        if self._promises.reported > before:
+            self._go_on_preparing(now, effects)
         members = self._promises.quorum()
         if members is not None:
             self._win(members, now, effects)
         elif self._promises.wants_chunks():
             self._ask_chunks(effects)
             self._retry_at = now + self.timing.retry_s
+
+    def _go_on_preparing(self, now: float, effects: Effects) -> None:
+        """Phase 1 was told more: nobody begins another meanwhile, neither this one nor others.
+
+        Of a full window of large values it takes seconds. Candidates that try again for want of a
+        heartbeat would each begin it anew, for ever. One that stops being told stops telling.
+        """
+        assert self._takeover_at is not None
+        self._takeover_at = max(self._takeover_at, now + self._patience())
+        if now >= self._tell_at:
+            self._tell_at = now + self.timing.heartbeat_s
+            beat = self._encode(
+                Type.HEARTBEAT, instance=self._next_heard, round=self.round, low=self.low
+            )
+            effects.send.append((COORDINATORS, beat))
 
     def _win(self, members: tuple[int, ...], now: float, effects: Effects) -> None:
         """The round is this coordinator's: what phase 1 found is proposed first."""
@@ -429,7 +449,7 @@ class Coordinator:
 
     def _checkpoint_reports(self, rows: Rows, now: float, effects: Effects) -> None:
         for m in wire.messages(rows):
-            if m.instance > self.low + wire.LOW_JUMP_MAX:
+            if wire.low_jumps(m.instance, self.low):
                 self.counters["low_jump"] += 1
             elif m.instance > self._checkpoints.get(m.sender, -1):
                 self._checkpoints[m.sender] = m.instance
@@ -442,7 +462,7 @@ class Coordinator:
             self._drain_queue(effects)
 
     def _raise_low(self, low: int) -> None:
-        if low > self.low + wire.LOW_JUMP_MAX:
+        if wire.low_jumps(low, self.low):
             self.counters["low_jump"] += 1
             return
         self.low = max(self.low, low)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ from p4xos.batching import SCALAR_BELOW, Run, split_runs, split_where_changes
 from p4xos.effects import ACCEPTORS, COORDINATORS, Chosen, Effects
 from p4xos.errors import ConflictingVotes
 from p4xos.quorum import NO_ROUND, reached_table
-from p4xos.roles.sessions import Sessions
+from p4xos.roles.sessions import Sessions, SessionState
 from p4xos.wire import HEADER_BYTES, Frame, Rows, Type, alike
 
 LEARN_CHUNK = 32
@@ -60,7 +59,7 @@ class Learner:
         window: int,
         value_bytes: int,
         delivered: int = 0,
-        sessions: list[Any] | None = None,
+        sessions: SessionState | None = None,
         gap_timeout_s: float = 0.01,
         scalar_below: int = SCALAR_BELOW,
     ) -> None:
@@ -95,7 +94,7 @@ class Learner:
         )  # fmt: skip
         self.sessions = Sessions(fragments_max=window // 4, counters=self.counters)
         if sessions is not None:
-            self.sessions.load(sessions)
+            self.sessions.load(*sessions)
         self._acceptors = acceptors
         self._reached = reached_table(acceptors)
         self._reached_of = self._reached.tolist()
@@ -189,7 +188,7 @@ class Learner:
         self._watch_gap(now, effects)
         return effects
 
-    def install(self, delivered: int, sessions: list[Any]) -> None:
+    def install(self, delivered: int, sessions: SessionState) -> None:
         """Jumps to a snapshot's state; votes counted so far above it are asked for again."""
         assert delivered >= self.delivered
         for array in (self.slot_round, self.slot_voters, self.slot_chosen):
@@ -200,7 +199,7 @@ class Learner:
         self._gap_at = None  # whether anything is missing still shows at the next step
         self._asks = 0
         self._catch_up_mark = 0
-        self.sessions.load(sessions)
+        self.sessions.load(*sessions)
 
     def checkpoint(self, durable_through: int) -> Effects:
         """Reports that the application's state through an instance is durable."""
@@ -382,7 +381,7 @@ class Learner:
 
     def _heartbeats(self, rows: Rows, run: Run) -> None:
         for m in wire.messages(rows[run.start : run.stop]):
-            if m.low > self.low + wire.LOW_JUMP_MAX:
+            if wire.low_jumps(m.low, self.low):
                 self.counters["low_jump"] += 1
                 continue
             self.low = max(self.low, m.low)

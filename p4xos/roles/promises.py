@@ -123,6 +123,11 @@ class Promises:
             self.found_length[slot] = m.length
             self.found_value[slot, : m.length] = np.frombuffer(m.value, np.uint8)
 
+    @property
+    def reported(self) -> int:
+        """How much was told so far, by all acceptors: it grows as long as phase 1 goes on."""
+        return len(self._reports) + sum(len(r.reported) for r in self._reports.values())
+
     def quorum(self) -> tuple[int, ...] | None:
         """A promise quorum, or None as long as there is none.
 

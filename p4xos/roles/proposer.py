@@ -27,6 +27,7 @@ from p4xos.effects import (
     Delivery,
     Effects,
     Opened,
+    Pieces,
     ReadReady,
     Refused,
     Role,
@@ -37,6 +38,7 @@ from p4xos.envelope import ENVELOPE, ENVELOPE_BYTES, fragment_requests, open_val
 from p4xos.errors import Overloaded
 from p4xos.quorum import NO_ROUND, round_owner
 from p4xos.roles.acceptor import PROPOSER_ASKS
+from p4xos.roles.pace import Pace
 from p4xos.roles.reads import ReadIndex
 from p4xos.roles.sessions import SESSION_AHEAD
 from p4xos.wire import HEADER_BYTES, Frame, Rows, Type
@@ -68,11 +70,17 @@ class _Sent:
     sent_at: float
     retry_at: float
     tries: int = 0
+    left: int = 0  # rows that have left; the others wait for room on the way
     given_up: bool = False  # its caller was told that the outcome is unknown
 
     @property
     def end(self) -> int:
         return self.first + len(self.rows)
+
+    @property
+    def waits(self) -> bool:
+        """Whether some of it has not left yet."""
+        return self.left < len(self.rows)
 
     @property
     def one_command(self) -> bool:
@@ -124,6 +132,8 @@ class Proposer:
         self._sent: deque[_Sent] = deque()
         self._pending = np.zeros(in_flight_max, dtype=np.bool_)  # by ticket modulo: not delivered
         self._in_flight = 0
+        self._held_back: deque[_Sent] = deque()  # of those in `_sent`: not all of it has left
+        self._pace = Pace(in_flight_max)
         self._delivery_s = 0.0  # what a delivery has taken lately, smoothed
         self._nonce = 0  # of the OPEN under way; 0: none
         self._open_retry_at: float | None = None
@@ -199,12 +209,36 @@ class Proposer:
         if self.session:
             self._stamp(sent)
             self._sent.append(sent)
-            effects.send.append((self._leader(), rows))
+            self._held_back.append(sent)
+            self._send_more(now, effects)
         else:
             self._unsent.append(sent)
             if not self._nonce:
                 self._open(now, effects)
         return first
+
+    def _send_more(self, now: float, effects: Effects) -> None:
+        """Sends what is held back, in order, as far as there is room on the way."""
+        while self._held_back:
+            sent = self._held_back[0]
+            if not self._count_pending(sent.first, sent.end):
+                self._held_back.popleft()  # refused before the rest of it left
+                continue
+            count = min(self._pace.room(sent.rows.shape[1]), len(sent.rows) - sent.left)
+            if not count:
+                return
+            first = sent.first + sent.left
+            self._pace.sent(self._places(first, first + count), sent.rows.shape[1])
+            effects.send.append((self._leader(), sent.rows[sent.left : sent.left + count]))
+            sent.left += count
+            sent.retry_at = now + self._retry_s()
+            self._look_by(sent.retry_at)
+            if not sent.waits:
+                self._held_back.popleft()
+
+    def slow_down(self, now: float) -> None:
+        """Its learner had to ask for votes: more is on the way than its sockets hold."""
+        self._pace.slow_down(now, self._delivery_s)
 
     @property
     def in_flight(self) -> int:
@@ -277,6 +311,10 @@ class Proposer:
                 if event.session == self.session:
                     tickets[-1] = event.sequence + self._session_base
                     self._done(event, now)
+            elif isinstance(event, Pieces):
+                if event.session == self.session:
+                    first = event.sequence + self._session_base
+                    self._pace.settled(self._places(first, first + event.fragments))
             elif isinstance(event, Opened):
                 mine = (self.frame.sender, self._nonce)
                 if self._nonce and (event.proposer, event.nonce) == mine:
@@ -286,6 +324,8 @@ class Proposer:
                     self._lose_session(now, effects)
                 else:
                     self._refused(event.sequence + self._session_base, now, effects)
+        if self._held_back:
+            self._send_more(now, effects)
         return tickets
 
     def installed(self, now: float, effects: Effects) -> None:
@@ -327,11 +367,15 @@ class Proposer:
         """These tickets are settled, one way or another."""
         self._in_flight -= self._count_pending(first, end)
         self._mark(first, end, False)
+        self._pace.settled(self._places(first, end))
 
     def _settle_sent(self, now: float) -> None:
         """Lets the oldest calls go that are settled whole; each tells how long a delivery takes."""
         while self._sent and not self._count_pending(self._sent[0].first, self._sent[0].end):
-            sample = now - self._sent.popleft().sent_at
+            settled = self._sent.popleft()
+            if settled.waits:
+                self._held_back.remove(settled)
+            sample = now - settled.sent_at
             self._delivery_s += SMOOTHING * (sample - self._delivery_s)
 
     def _retry_s(self) -> float:
@@ -355,18 +399,18 @@ class Proposer:
         while self._unsent:
             sent = self._unsent.popleft()
             self._stamp(sent)
-            sent.sent_at, sent.retry_at = now, now + self._retry_s()
-            self._look_by(sent.retry_at)
+            sent.sent_at = now
             self._sent.append(sent)
-            effects.send.append((self._leader(), sent.rows))
+            self._held_back.append(sent)
+        self._send_more(now, effects)
 
     def _lose_session(self, now: float, effects: Effects) -> None:
         self.counters["sessions_lost"] += 1
         lost = [ticket for sent in self._sent for ticket in self._untold(sent)]
         for sent in self._sent:
-            self._in_flight -= self._count_pending(sent.first, sent.end)
-            self._mark(sent.first, sent.end, False)
+            self._forget(sent.first, sent.end)
         self._sent.clear()
+        self._held_back.clear()
         effects.deliver.append(Unknown(lost, self.session))
         self.session = 0
         self._open(now, effects)
@@ -446,12 +490,15 @@ class Proposer:
             self._look_at = time
 
     def _resend(self, sent: _Sent, now: float, effects: Effects) -> None:
-        tickets = np.arange(sent.first, sent.end)
-        rows = sent.rows[self._pending[tickets & (self.in_flight_max - 1)]]
-        sent.tries += 1
-        patience = self._retry_s() * 2.0 ** min(sent.tries, 10)
-        sent.retry_at = now + min(patience, self.timing.retry_max_s)
+        missing = [self._pace.missing(p) for p in self._places(sent.first, sent.end)]
+        rows = sent.rows[np.concatenate(missing)]
+        sent.retry_at = now + self._retry_s()
         if len(rows):
+            sent.tries += 1
+            patience = self._retry_s() * 2.0 ** min(sent.tries, 10)
+            sent.retry_at = now + min(patience, self.timing.retry_max_s)
+            self._pace.slow_down(now, self._delivery_s)
+            rows = rows[: max(self._pace.budget // rows.shape[1], 1)]  # the rest at its next time
             self.counters["resent"] += len(rows)
             effects.send.append((self._leader() if sent.tries < 2 else COORDINATORS, rows))
 
@@ -469,6 +516,11 @@ class Proposer:
         self._read_index.stop()
         if self._reads_waiting:
             self._ask_reads(now, effects)
+
+    def check_invariants(self) -> None:
+        """Asserts what the registers' comments claim."""
+        assert self._in_flight == int(np.count_nonzero(self._pending))
+        self._pace.check_invariants()
 
     def deadline(self) -> float | None:
         """When `tick` next matters."""

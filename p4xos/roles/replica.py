@@ -40,6 +40,8 @@ class Replica:
     def tick(self, now: float) -> Effects:
         """What time demands of either."""
         effects = self.learner.tick(now)
+        if effects.send:  # it asks for votes that did not come
+            self.proposer.slow_down(now)
         effects.extend(self.proposer.tick(now))
         return effects
 

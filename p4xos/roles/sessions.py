@@ -16,6 +16,7 @@ the log. Eviction is by instance, never by clock.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p4xos.batching import SCALAR_BELOW, split_where_changes
-from p4xos.effects import Chosen, Delivered, Delivery, Opened, Refused
+from p4xos.effects import Chosen, Delivered, Delivery, Opened, Pieces, Refused
 from p4xos.envelope import (
     ENVELOPE,
     ENVELOPE_BYTES,
@@ -104,11 +105,20 @@ class _Session:
     delivered: SequenceSet = field(default_factory=SequenceSet)
 
 
+PieceKey = tuple[int, int, int]
+"""Of a record of pieces: session, first sequence of the command, number of the record."""
+PieceRecords = Mapping[PieceKey, list[tuple[int, bytes]]]
+SessionState = tuple[list[Any], PieceRecords]
+"""What `Sessions.load` takes."""
+
+
 @dataclass
 class _HalfReceived:
     first_instance: int
     fragments: int
     pieces: dict[int, bytes] = field(default_factory=dict)
+    records: int = 0  # in which its pieces were given out, numbered from 0; see `piece_changes`
+    fresh: list[int] = field(default_factory=list)  # fragments that are in none of them
 
 
 class Sessions:
@@ -129,6 +139,11 @@ class Sessions:
         self._sessions: dict[int, _Session] = {}
         self._half_received: dict[tuple[int, int], _HalfReceived] = {}
         self._half_received_bytes = 0
+        self._grown: set[tuple[int, int]] = set()  # half-received commands with fresh pieces
+        self._stale: list[PieceKey] = []  # records whose command is complete, or given up
+
+    def __len__(self) -> int:
+        return len(self._sessions)
 
     def deliver(self, chosen: Chosen) -> list[Delivered]:
         """What a stretch of chosen values delivers, in order."""
@@ -285,11 +300,15 @@ class Sessions:
         if held is None:
             held = self._half_received[key] = _HalfReceived(instance, head.fragments)
         held.pieces[head.fragment] = value[ENVELOPE_BYTES:]
+        held.fresh.append(head.fragment)
+        self._grown.add(key)
         self._half_received_bytes += len(value) - ENVELOPE_BYTES
         if len(held.pieces) == held.fragments:
             parts = [held.pieces[k] for k in range(held.fragments)]
             self._forget(key)
             out.append(_joined(instance, *key, parts))
+        else:
+            _add_piece(out, Pieces(instance, head.session, head.sequence, 1))
         while self._half_received_bytes > HALF_RECEIVED_BYTES:
             oldest = min(
                 self._half_received, key=lambda k: (self._half_received[k].first_instance, k)
@@ -304,24 +323,47 @@ class Sessions:
 
     def _forget(self, key: tuple[int, int]) -> None:
         held = self._half_received.pop(key)
+        self._grown.discard(key)
+        self._stale += [(*key, record) for record in range(held.records)]
         self._half_received_bytes -= sum(map(len, held.pieces.values()))
 
-    def state(self) -> list[Any]:
-        """The table as lists, ints and bytes: part of the checkpointed state."""
+    def piece_changes(self) -> list[tuple[PieceKey, list[tuple[int, bytes]] | None]]:
+        """What half-received commands gained and lost since the last call, for whoever keeps them.
+
+        A long command arrives in many batches: written whole with each, its pieces would be
+        written over and over, so each batch adds a record of what is new.
+
+        Returns:
+          Keys of records with the fragments and pieces that they hold; None: the record goes.
+        """
+        changes: list[tuple[PieceKey, list[tuple[int, bytes]] | None]] = [
+            (key, None) for key in self._stale
+        ]
+        self._stale = []
+        for key in sorted(self._grown):
+            held = self._half_received[key]
+            changes.append(((*key, held.records), [(k, held.pieces[k]) for k in held.fresh]))
+            held.records += 1
+            held.fresh = []
+        self._grown.clear()
+        return changes
+
+    def table(self) -> list[Any]:
+        """The table without pieces, as lists and ints: with those, it is the whole state."""
         sessions = [
             [key, row.proposer, row.nonce, row.last_used, row.delivered.through,
              [list(interval) for interval in row.delivered.ahead]]
             for key, row in self._sessions.items()
         ]  # fmt: skip
         halves = [
-            [*key, held.first_instance, held.fragments, sorted(held.pieces.items())]
+            [*key, held.first_instance, held.fragments, held.records]
             for key, held in self._half_received.items()
         ]
         return [sessions, halves]
 
-    def load(self, state: list[Any]) -> None:
-        """The inverse of `state`."""
-        sessions, halves = state
+    def load(self, table: list[Any], records: PieceRecords) -> None:
+        """The inverse of `table`, taken behind the `piece_changes` that led to these records."""
+        sessions, halves = table
         self._sessions = {
             key: _Session(
                 proposer, nonce, last_used, SequenceSet(through, [(a, b) for a, b in ahead])
@@ -329,9 +371,16 @@ class Sessions:
             for key, proposer, nonce, last_used, through, ahead in sessions
         }
         self._half_received = {
-            (session, base): _HalfReceived(first, fragments, dict(pieces))
-            for session, base, first, fragments, pieces in halves
+            (session, base): _HalfReceived(
+                first,
+                fragments,
+                {k: piece for n in range(count) for k, piece in records[session, base, n]},
+                count,
+            )
+            for session, base, first, fragments, count in halves
         }
+        self._grown.clear()
+        self._stale = []
         self._half_received_bytes = sum(
             len(piece) for held in self._half_received.values() for piece in held.pieces.values()
         )
@@ -357,6 +406,19 @@ def _runs_one_by_one(chosen: Chosen) -> list[tuple[int, int]]:
         last, last_well = head, well
     runs.append((start, len(chosen.lengths)))
     return runs
+
+
+def _add_piece(out: list[Delivered], piece: Pieces) -> None:
+    """Appends a piece, or lengthens the last one by it."""
+    last = out[-1] if out else None
+    if (
+        isinstance(last, Pieces)
+        and last.session == piece.session
+        and last.sequence + last.fragments == piece.sequence
+    ):
+        out[-1] = last._replace(fragments=last.fragments + 1)
+    else:
+        out.append(piece)
 
 
 def _value(chosen: Chosen, row: int) -> bytes:

@@ -61,9 +61,9 @@ class AppliedLog:
     applied: int = 0
     """The last instance whose effect is in the state."""
     commands: list[bytes] = field(default_factory=list)
-    learner_state: bytes = b""
-    """The session table at `applied`, stored with it."""
+    learner_state: dict[bytes, bytes] = field(default_factory=dict)
+    """The learner's records at `applied`, stored with it."""
 
     def copy(self) -> AppliedLog:
         """A consistent snapshot."""
-        return AppliedLog(self.applied, list(self.commands), self.learner_state)
+        return AppliedLog(self.applied, list(self.commands), dict(self.learner_state))

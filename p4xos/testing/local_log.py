@@ -25,7 +25,7 @@ class LocalLog:
         self,
         *,
         max_value_bytes: int = 1400,
-        max_command_bytes: int = 8 << 20,
+        max_command_bytes: int = 16 << 20,
         limit: int = 65536,
         batch_values: int = 1024,
     ) -> None:
@@ -113,7 +113,7 @@ class LocalLog:
                 Delivered(first + index, ticket, value)
                 for index, (ticket, value) in enumerate(taken)
             ]
-            self._machine.apply(batch, self._instance, b"")
+            self._machine.apply(batch, self._instance, {})
         if not self._queue:
             reads, self._reads = self._reads, []
             for callback in reads:
@@ -126,7 +126,7 @@ class LocalLog:
         first = self._instance + 1
         self._instance += len(values)
         batch = [Delivered(first + index, None, value) for index, value in enumerate(values)]
-        self._machine.apply(batch, self._instance, b"")
+        self._machine.apply(batch, self._instance, {})
 
     def release(self) -> None:
         """Ends holding back."""

@@ -30,6 +30,8 @@ from tests.roles.helpers import (
     request,
     round_of,
     sent,
+    summary,
+    vote_report,
 )
 
 
@@ -361,6 +363,33 @@ def test_later_promises_are_ignored_once_it_serves() -> None:
     assert [m.value for m in group.proposed] == [b"mine"]
 
 
+def test_a_long_phase_1_is_begun_once() -> None:
+    """PROTOCOL 4: as long as acceptors tell more, neither it nor another candidate begins anew."""
+    role, other = coordinator(id=1), coordinator(id=0, coordinators=(0, 1))
+    now = 20.0
+    (question,) = sent(role.tick(now), Type.READ_INDEX)
+    for acceptor_id in (0, 1):
+        effects = role.step(reply(acceptor_id, question.vround), now)
+    nonce = sent(effects, Type.PHASE1A)[0].vround
+    prepared = role.round
+    for acceptor_id in (0, 1):
+        role.step(summary(acceptor_id, prepared, nonce, highest=12, votes=12), now)
+    for instance in range(1, 12):
+        now += 0.9 * role.timing.takeover_s
+        role.tick(now)
+        for acceptor_id in (0, 1):
+            told = role.step(vote_report(acceptor_id, instance, prepared, 1 << 8, b"v"), now)
+            for to, rows in told.send:
+                if to == COORDINATORS:
+                    other.step(rows, now)
+        assert sent(other.tick(now), Type.READ_INDEX) == []
+    assert (role.phase, role.round) == (Phase.PREPARING, prepared)
+    assert other.leader_round == prepared
+    patience = 10 * role.timing.backoff_max_s
+    assert sent(other.tick(now + patience), Type.READ_INDEX), "it is told nothing more"
+    assert sent(role.tick(now + patience), Type.READ_INDEX)
+
+
 # Serving -------------------------------------------------------------------------------------
 
 
@@ -416,12 +445,21 @@ def test_a_checkpoint_out_of_all_bounds_is_dropped() -> None:
     """PROTOCOL 2: a `low` that jumps by more than 2^40 is dropped and counted."""
     group = serving()
     for learner in (0, 1):
+        group.give(checkpoint(learner, 3))
+    for learner in (0, 1):
         group.give(checkpoint(learner, 1 << 50))
-    assert group.coordinator.low == 1
+    assert group.coordinator.low == 4
     assert group.coordinator.counters["low_jump"] == 2
     for learner in (0, 1):
-        group.give(checkpoint(learner, 3))
-    assert group.coordinator.low == 4
+        group.give(checkpoint(learner, 5))
+    assert group.coordinator.low == 6
+
+
+def test_the_first_low_is_taken_however_high() -> None:
+    """PROTOCOL 2: a coordinator that restarts has no memory of a log that is far ahead."""
+    role = coordinator(id=1)
+    role.step(heartbeat(0, round_of(1), next=9 + (1 << 50), low=1 << 50), 0.0)
+    assert (role.low, role.counters["low_jump"]) == (1 << 50, 0)
 
 
 def test_heartbeats_carry_round_next_and_low_to_all() -> None:

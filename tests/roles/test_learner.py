@@ -2,10 +2,9 @@
 
 import itertools
 
-import msgpack
 import pytest
 
-from p4xos import envelope, wire
+from p4xos import checkpointed, envelope, wire
 from p4xos.effects import ACCEPTORS, COORDINATORS, Effects, Opened
 from p4xos.errors import ConflictingVotes
 from p4xos.roles.learner import GAPS_AT_ONCE, LEARN_CHUNK, LEARN_CHUNKS_MAX, Learner
@@ -337,9 +336,17 @@ def test_below_low_it_is_behind() -> None:
 
 def test_a_low_that_jumps_is_dropped() -> None:
     """PROTOCOL 2: and nothing else of that heartbeat is believed."""
+    role = learner(delivered=4)
+    step(role, heartbeat(0, R1, next=5, low=3))
+    step(role, heartbeat(0, R1, next=9, low=4 + LOW_JUMP_MAX))
+    assert (role.low, role.heard, role.counters["low_jump"]) == (3, 4, 1)
+
+
+def test_the_first_low_is_taken_however_high() -> None:
+    """PROTOCOL 2: a group in use for long is beyond any jump, and a new learner must know it."""
     role = learner()
-    step(role, heartbeat(0, R1, next=9, low=2 + LOW_JUMP_MAX))
-    assert (role.low, role.heard, role.counters["low_jump"]) == (1, 0, 1)
+    step(role, heartbeat(0, R1, next=9 + (1 << 50), low=1 << 50))
+    assert (role.low, role.behind, role.counters["low_jump"]) == (1 << 50, True, 0)
 
 
 def test_a_snapshot_is_installed() -> None:
@@ -347,11 +354,12 @@ def test_a_snapshot_is_installed() -> None:
     source = learner()
     choose(source, 1, envelope.open_value(7, 99), value(1, b"a"))
     choose(source, 3, value(2, b"b"))
-    state = msgpack.unpackb(msgpack.packb(source.sessions.state()), strict_map_key=False)
+    records: dict[bytes, bytes] = {}
+    checkpointed.merge(records, checkpointed.changes_of(source.sessions))
     role = learner()
     step(role, phase2b(0, 2, R1, b"half counted"))
     step(role, heartbeat(0, R1, next=4, low=4))
-    role.install(3, state)
+    role.install(3, checkpointed.unpack(records))
     role.check_invariants()
     assert (role.delivered, role.behind) == (3, False)
     assert role.tick(1e6).send == []

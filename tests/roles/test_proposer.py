@@ -18,6 +18,7 @@ from p4xos.effects import (
 )
 from p4xos.errors import Overloaded
 from p4xos.roles.acceptor import PROPOSER_ASKS
+from p4xos.roles.pace import LEAST_BYTES, START_BYTES
 from p4xos.roles.proposer import Proposer, ProposerTiming
 from p4xos.roles.sessions import Sessions
 from p4xos.wire import Message, Rows, Type
@@ -404,3 +405,111 @@ def test_trap_16_a_read_past_its_deadline_fails() -> None:
     side.tick(2 * TIMING.deadline_s)
     assert side.told[1:] == [ReadReady(None, ["late"])]
     assert side.role.deadline() is None
+
+
+# Pace --------------------------------------------------------------------------------------------
+
+LARGE = {"value_bytes": 1432, "window": 4096, "in_flight_max": 1024}
+STRIDE = wire.stride_for(1432)
+
+
+def large() -> Side:
+    """A side whose values are large, with session 1 open."""
+    side = Side(**LARGE)
+    side.table = Sessions(fragments_max=1024, counters={})
+    _, effects = side.submit(b"first")
+    (open_request,) = requests(effects)
+    (first,) = requests(side.choose(open_request.value))
+    side.choose(first.value)
+    return side
+
+
+def bytes_of(effects: Effects) -> int:
+    return sum(rows.nbytes for _, rows in effects.send)
+
+
+def test_a_large_command_leaves_as_fast_as_its_pieces_come_back() -> None:
+    """PROTOCOL 5: it does not overrun the sockets on its way."""
+    side = large()
+    (ticket,), effects = side.submit(bytes(1408 * 500))
+    left = requests(effects)
+    assert bytes_of(effects) <= START_BYTES < bytes_of(effects) + STRIDE
+    rounds = 0
+    while len(left) < 500:
+        effects = side.choose(*[m.value for m in left[-len(requests(effects)) or None :]])
+        left += requests(effects)
+        side.role.check_invariants()
+        rounds += 1
+    assert rounds <= 3, "what comes back doubles the budget"
+    assert sequences_of(left) == list(range(2, 502))
+    assert side.role.in_flight == 500
+    side.choose(*[m.value for m in left[-len(requests(effects)) :]])
+    assert side.role.in_flight == 0
+    assert ticket == 2
+
+
+def test_only_the_pieces_that_did_not_come_back_are_sent_again() -> None:
+    """PROTOCOL 5."""
+    side = large()
+    _, effects = side.submit(bytes(1408 * 40))
+    left = requests(effects)
+    assert len(left) == 40
+    side.choose(*[m.value for k, m in enumerate(left) if k not in (7, 30)], now=0.01)
+    again = requests(side.tick(1.0))
+    assert [m.value for m in again] == [left[7].value, left[30].value]
+    assert side.role._pace.budget == START_BYTES // 2
+    side.choose(*[m.value for m in again], now=1.1)
+    assert side.role.in_flight == 0
+    side.role.check_invariants()
+
+
+def test_when_nothing_comes_back_less_is_sent_again_and_nothing_new() -> None:
+    """PROTOCOL 5: a full socket is not made fuller."""
+    side = large()
+    _, effects = side.submit(bytes(1408 * 200))
+    first = requests(effects)
+    sizes = []
+    for second in range(1, 5):
+        again = side.tick(float(2 * second))
+        assert requests(again)[0] == first[0]
+        sizes.append(bytes_of(again))
+    assert all(size <= START_BYTES // 2 for size in sizes)
+    assert sizes[-1] <= LEAST_BYTES
+    side.role.check_invariants()
+
+
+def test_a_command_refused_half_way_takes_no_room() -> None:
+    """PROTOCOL 2: evicted by others' pieces, the rest of it stays here."""
+    side = large()
+    (ticket,), effects = side.submit(bytes(1408 * 400))
+    side.choose(*[m.value for m in requests(effects)][:5])
+    effects = Effects.none()
+    side.role.delivered([Refused(99, 1, 2, False)], 0.0, effects)
+    assert effects.deliver == [Unknown([ticket], None)]
+    assert (side.role.in_flight, side.role._pace.on_the_way) == (0, 0)
+    _, effects = side.submit(b"next")
+    assert [m.length for m in requests(effects)] == [envelope.ENVELOPE_BYTES + 4]
+    side.role.check_invariants()
+
+
+def test_a_lost_session_takes_no_room() -> None:
+    """PROTOCOL 5."""
+    side = large()
+    side.submit(bytes(1408 * 400))
+    effects = Effects.none()
+    side.role.delivered([Refused(99, 1, 2, True)], 0.0, effects)
+    assert (side.role.in_flight, side.role._pace.on_the_way) == (0, 0)
+    side.role.check_invariants()
+
+
+def test_what_its_learner_had_to_ask_for_slows_it_down_once() -> None:
+    """PROTOCOL 5: a repaired loss is one too."""
+    side = large()
+    for _ in range(3):
+        side.role.slow_down(1.0)
+    assert side.role._pace.budget == START_BYTES // 2
+
+
+def sequences_of(messages: list[Message]) -> list[int]:
+    heads = [envelope.open_envelope(m.value) for m in messages]
+    return [head.sequence for head in heads if head is not None]

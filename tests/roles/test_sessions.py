@@ -1,10 +1,9 @@
 """Once, and whole (docs/PROTOCOL.md, sections 2 and 5)."""
 
-import msgpack
 import pytest
 
-from p4xos import envelope
-from p4xos.effects import Delivered, Delivery, Opened, Refused
+from p4xos import checkpointed, envelope
+from p4xos.effects import Delivered, Delivery, Opened, Pieces, Refused
 from p4xos.roles import sessions as sessions_module
 from p4xos.roles.sessions import SESSION_AHEAD, Sessions
 from tests.roles.helpers import chosen, value
@@ -79,7 +78,7 @@ def test_sequences_may_be_chosen_out_of_order() -> None:
     assert [s for _, s, _ in applied(log.choose(value(5, b"5"), value(3, b"3")))] == [5, 3]
     events = log.choose(*(value(k, b"%d" % k) for k in range(1, 7)))
     assert [s for _, s, _ in applied(events)] == [1, 2, 4, 6]
-    (row,) = log.sessions.state()[0]
+    (row,) = log.sessions.table()[0]
     assert row[4:] == [6, []]
 
 
@@ -118,7 +117,7 @@ def test_a_newer_open_drops_the_proposers_old_session() -> None:
     assert applied(log.choose(value(1, b"x", session=4), value(1, b"y", session=2))) == [
         (6, 1, b"x"), (7, 1, b"y"),
     ]  # fmt: skip
-    assert log.sessions.state()[1] == []
+    assert log.sessions.table()[1] == []
 
 
 def test_the_session_used_least_lately_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,11 +144,20 @@ def test_half_received_commands_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sessions_module, "HALF_RECEIVED_BYTES", 8)
     log = opened()
     first, second = pieces(1, b"aaaaa", b"b"), pieces(3, b"ccccc", b"d")
-    assert log.choose(first[0]) == []
-    assert log.choose(second[0]) == [Refused(3, 1, 1, False)]
+    assert log.choose(first[0]) == [Pieces(2, 1, 1, 1)]
+    assert log.choose(second[0]) == [Pieces(3, 1, 3, 1), Refused(3, 1, 1, False)]
     assert log.choose(first[1]) == []
     assert applied(log.choose(second[1])) == [(5, 3, b"cccccd")]
     assert applied(log.choose(value(5, b"on"))) == [(6, 5, b"on")]
+
+
+def test_pieces_of_an_incomplete_command_are_told_once() -> None:
+    """PROTOCOL 5: its proposer need not send them again."""
+    log = opened()
+    parts = pieces(1, b"a", b"b", b"c", b"d")
+    assert log.choose(parts[1], parts[2]) == [Pieces(2, 1, 2, 2)]
+    assert log.choose(parts[2], parts[0]) == [Pieces(5, 1, 1, 1)]
+    assert applied(log.choose(parts[3])) == [(6, 1, b"abcd")]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +186,30 @@ def test_the_table_survives_a_round_trip() -> None:
     log.choose(value(7, b"ahead"), parts[1])
     again = Log()
     again.next = log.next
-    again.sessions.load(msgpack.unpackb(msgpack.packb(log.sessions.state()), strict_map_key=False))
+    records: dict[bytes, bytes] = {}
+    checkpointed.merge(records, checkpointed.changes_of(log.sessions))
+    again.sessions.load(*checkpointed.unpack(records))
     for later in ([value(7, b"ahead")], [parts[0]], [value(1, b"one"), value(4, b"four")], [OPEN]):
         assert applied(again.choose(*later)) == applied(log.choose(*later))
-    assert again.sessions.state() == log.sessions.state()
+    checkpointed.merge(records, checkpointed.changes_of(again.sessions))
+    assert list(records) == [checkpointed.TABLE], "the pieces went with their command"
+    assert again.sessions.table() == log.sessions.table()
+
+
+def test_each_batch_keeps_the_pieces_that_it_brought_and_no_others() -> None:
+    """PROTOCOL 7: a value of megabytes is written once, not with every batch of its fragments."""
+    log = opened()
+    records: dict[bytes, bytes] = {}
+    payload = bytes(200)
+    parts = [payload[k : k + 50] for k in range(0, 200, 50)]
+    written = 0
+    for part in pieces(1, *parts)[:-1]:
+        log.choose(part)
+        changes = checkpointed.changes_of(log.sessions)
+        written += sum(len(value or b"") for key, value in changes.items() if b"pieces" in key)
+        checkpointed.merge(records, changes)
+    assert written < 2 * len(payload)
+    assert len(records) == 1 + 3
+    log.choose(pieces(1, *parts)[-1])
+    checkpointed.merge(records, checkpointed.changes_of(log.sessions))
+    assert list(records) == [checkpointed.TABLE]

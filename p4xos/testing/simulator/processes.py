@@ -8,11 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Protocol
 
-import msgpack
-
-from p4xos import wire
+from p4xos import checkpointed, wire
 from p4xos.effects import Chosen, Delivery, Effects, ReadReady, Refused, Role, Unknown
 from p4xos.quorum import NO_ROUND
 from p4xos.roles.acceptor import Acceptor
@@ -306,11 +304,10 @@ class ReplicaProcess(Process):
         self.tail.clear()
         self._tickets.clear()
         self.fetching = False
-        table = self.state.learner_state
         self.learner = self.classes.learner(
             frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
             value_bytes=scenario.value_bytes, delivered=self.state.applied,
-            sessions=msgpack.unpackb(table, strict_map_key=False) if table else None,
+            sessions=checkpointed.unpack(self.state.learner_state),
             scalar_below=scenario.scalar_below,
         )  # fmt: skip
         self.proposer = self.classes.proposer(
@@ -321,6 +318,8 @@ class ReplicaProcess(Process):
 
     def step(self, rows: Rows, now: float) -> Effects:
         """A batch for its role."""
+        if self.learner.takes_late_votes(rows):
+            return Effects.none()
         effects = self.learned(self.learner.step(rows, now), now)
         effects.extend(self.proposer.step(rows, now))
         return effects
@@ -393,22 +392,22 @@ class ReplicaProcess(Process):
     def checkpoint(self) -> Effects:
         """State, applied instance and session table become durable together."""
         if self.state.applied > self.durable.applied:
-            self.state.learner_state = self.session_table()
+            self.keep_sessions()
             self.durable = self.state.copy()
         return self.learner.checkpoint(self.durable.applied)
 
-    def session_table(self) -> bytes:
-        """The learner's part of the state, as bytes."""
-        table: bytes = msgpack.packb(self.learner.sessions.state())
-        return table
+    def keep_sessions(self) -> None:
+        """Brings the learner's part of the state up to its commands."""
+        checkpointed.merge(
+            self.state.learner_state, checkpointed.changes_of(self.learner.sessions)
+        )
 
     def install(self, snapshot: AppliedLog, now: float) -> Effects:
         """Takes another replica's state; durable before it is used."""
-        table: list[Any] = msgpack.unpackb(snapshot.learner_state, strict_map_key=False)
         self.durable = snapshot.copy()
         self.state = snapshot.copy()
         self.tail.clear()
-        self.learner.install(snapshot.applied, table)
+        self.learner.install(snapshot.applied, checkpointed.unpack(snapshot.learner_state))
         effects = Effects.none()
         self.proposer.installed(now, effects)
         return effects
@@ -416,3 +415,4 @@ class ReplicaProcess(Process):
     def check_invariants(self) -> None:
         """Each role's own."""
         self.learner.check_invariants()
+        self.proposer.check_invariants()

@@ -360,9 +360,8 @@ class Simulation:
             return
         donor = self._random.choice(donors)
         if snapshot:
-            state = donor.state.copy()
-            state.learner_state = donor.session_table()
-            self._install(replica, state)
+            donor.keep_sessions()
+            self._install(replica, donor.state.copy())
         else:
             self._take_tail(replica, list(donor.tail))
         if replica.alive:

@@ -1,0 +1,56 @@
+"""The learner's part of a checkpoint as records, which a state machine keeps beside its data.
+
+One record holds the session table; of a command whose fragments have not all been delivered, each
+batch adds a record of the pieces that came with it. A batch writes what it changed and no more, so
+a value of megabytes costs its own size to keep and not its square (docs/PROTOCOL.md, section 7).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+
+from p4xos.roles.sessions import Sessions, SessionState
+
+TABLE = b"table"
+_PIECES = struct.Struct(">6sQQI")
+_MARK = b"pieces"
+
+Records = Mapping[bytes, bytes]
+Changes = Mapping[bytes, bytes | None]
+"""Records to be written, in one step with the data; None: to be removed."""
+
+
+def changes_of(sessions: Sessions) -> dict[bytes, bytes | None]:
+    """What changed since the last call, to be written with the state it belongs to."""
+    changes: dict[bytes, bytes | None] = {
+        _PIECES.pack(_MARK, *key): None if pieces is None else msgpack.packb(pieces)
+        for key, pieces in sessions.piece_changes()
+    }
+    changes[TABLE] = msgpack.packb(sessions.table())
+    return changes
+
+
+def merge(records: dict[bytes, bytes], changes: Changes) -> None:
+    """Applies changes to records held in memory."""
+    for key, value in changes.items():
+        if value is None:
+            records.pop(key, None)
+        else:
+            records[key] = value
+
+
+def unpack(records: Records) -> SessionState:
+    """What these records hold; none at all: the state of a learner that begins."""
+    if not records:
+        return [[], []], {}
+    table: list[Any] = msgpack.unpackb(records[TABLE], strict_map_key=False)
+    pieces = {
+        _PIECES.unpack(key)[1:]: msgpack.unpackb(value)
+        for key, value in records.items()
+        if key != TABLE
+    }
+    return table, pieces
