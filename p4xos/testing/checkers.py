@@ -193,7 +193,7 @@ class AcceptorChecker:
         memory = self._memories[acceptor]
         demand(low >= memory.low, "Durability", f"low of acceptor {acceptor} fell to {low}")
         demand(
-            low == memory.low or low in lows, "Durability",
+            low == memory.low or any(low <= durable for durable in lows), "Durability",
             f"acceptor {acceptor} tells low {low} and has not persisted it",
         )  # fmt: skip
 
