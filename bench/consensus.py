@@ -148,15 +148,15 @@ class Counter:
         self.applied = 0
         self.values = 0
 
-    def learner_state(self) -> bytes:
+    def learner_state(self) -> Mapping[bytes, bytes]:
         """Nothing was ever stored."""
-        return b""
+        return {}
 
     def apply(
         self,
         deliveries: Sequence[tuple[Delivery, int | None]],
         through: int,
-        learner_state: bytes,
+        learner_state: Mapping[bytes, bytes | None],
     ) -> None:
         """Counts."""
         self.values += sum(len(delivery.lengths) for delivery, _ in deliveries)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
-import msgpack
 import trio
 
+from p4xos import checkpointed
 from p4xos.driver import Driver
 from p4xos.effects import Chosen, Delivery, Effects, ReadReady, Unknown
 from p4xos.errors import NoQuorum, NotDelivered, SessionLost
@@ -44,15 +44,15 @@ class BatchMachine(Protocol):
         """The last instance whose effect is in the state."""
         ...
 
-    def learner_state(self) -> bytes:
-        """What was stored with it, b"" at first."""
+    def learner_state(self) -> Mapping[bytes, bytes]:
+        """The learner's records stored with it; none at first."""
         ...
 
     def apply(
         self,
         deliveries: Sequence[tuple[Delivery, int | None]],
         through: int,
-        learner_state: bytes,
+        learner_state: Mapping[bytes, bytes | None],
     ) -> None:
         """Applies deliveries, each with its first ticket where it was submitted here."""
         ...
@@ -74,6 +74,15 @@ class BatchMachine(Protocol):
         ...
 
 
+@runtime_checkable
+class WritingOut(Protocol):
+    """A state machine that can do beside the loop what would keep `snapshot` from being quick."""
+
+    def write_out(self) -> None:
+        """Writes to files what is only in memory; a worker thread may call it at any time."""
+        ...
+
+
 class OneByOne:
     """A StateMachine, which takes payloads, as a BatchMachine."""
 
@@ -84,6 +93,8 @@ class OneByOne:
         self.sync = machine.sync
         self.snapshot = machine.snapshot
         self.install = machine.install
+        if isinstance(machine, WritingOut):
+            self.write_out = machine.write_out
 
     @property
     def applied(self) -> int:
@@ -94,7 +105,7 @@ class OneByOne:
         self,
         deliveries: Sequence[tuple[Delivery, int | None]],
         through: int,
-        learner_state: bytes,
+        learner_state: Mapping[bytes, bytes | None],
     ) -> None:
         """Applies them payload by payload, in one write."""
         batch = [
@@ -190,8 +201,8 @@ class Application:
 
     def _apply(self, deliveries: list[tuple[Delivery, int | None]]) -> None:
         learner = self.replica.learner
-        state = msgpack.packb(learner.sessions.state())
-        self.machine.apply(deliveries, learner.delivered, state)
+        changes = checkpointed.changes_of(learner.sessions)
+        self.machine.apply(deliveries, learner.delivered, changes)
         if not self._applied.is_set():
             self._applied.set()
         if learner.delivered - self.durable_through >= learner.window // 8:
@@ -269,7 +280,7 @@ class Application:
 
     def installed(self) -> None:
         """The state machine was replaced by a snapshot: the learner goes on from there."""
-        state = msgpack.unpackb(self.machine.learner_state(), strict_map_key=False)
+        state = checkpointed.unpack(self.machine.learner_state())
         self.replica.learner.install(self.machine.applied, state)
         if isinstance(self.retained, RetainedLog):
             self.retained = RetainedLog(self.machine.applied + 1)

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from p4xos.creation import DEFAULT_BASE_PORT, DEFAULT_NODES, Wanted
 from p4xos.errors import P4xosError
+from p4xos.logs import FORMAT_VARIABLE, LOG_FORMATS
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -54,6 +55,14 @@ def add_cluster_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_log_flag(parser: argparse.ArgumentParser) -> None:
+    """--log-format text|json."""
+    parser.add_argument(
+        "--log-format", choices=LOG_FORMATS,
+        help=f"json: one object a line; default: what {FORMAT_VARIABLE} says, else text",
+    )  # fmt: skip
+
+
 def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb `cluster`; an existing cluster is only compared with them."""
     parser.add_argument(
@@ -66,10 +75,13 @@ def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
         help=f"ports are counted from it, 0: any free ones; default: {DEFAULT_BASE_PORT}",
     )
     parser.add_argument("--storage", choices=("disk", "memory"), help="default: disk")
+    add_log_flag(parser)
 
 
 def wanted(arguments: argparse.Namespace) -> Wanted:
-    """What the flags of `add_launcher_flags` say."""
+    """What the flags of `add_launcher_flags` say; nodes that are started inherit the log's form."""
+    if arguments.log_format is not None:
+        os.environ[FORMAT_VARIABLE] = arguments.log_format
     return Wanted(arguments.nodes, arguments.base_port, arguments.storage)
 
 

@@ -14,23 +14,18 @@ end is within a window of them. docs/PROTOCOL.md, section 7.
 from __future__ import annotations
 
 import logging
-import os
-import re
 import shutil
-import zlib
-from pathlib import Path
 
 import trio
 
 from p4xos.application import Application
 from p4xos.config import Cluster
-from p4xos.dialing import ConnectionLost, Dialed, ask_untrusted, dial
-from p4xos.errors import BadPacket, P4xosError, Trimmed
-from p4xos.framing import Frame, integer_untrusted
+from p4xos.dialing import ConnectionLost, Dialed, dial
+from p4xos.errors import P4xosError, Trimmed
+from p4xos.fetching import ANSWER_S, PROGRESS_S, Fetch
 from p4xos.packing import unpack_runs_untrusted
 from p4xos.remote_errors import Refused, raise_error_untrusted
 from p4xos.tables import Address
-from p4xos.transfers import FILES_MAX
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +33,6 @@ LOOK_S = 0.1
 """How often it is looked whether this replica is behind."""
 PAUSE_S, PAUSE_MAX_S = 0.2, 5.0
 """Between attempts when no peer could help; doubled each time."""
-ANSWER_S = 30.0
-"""A peer that is silent for so long is given up; making a copy is the slowest answer."""
-DISK_RESERVE_BYTES = 64 << 20
-"""Left free on the disk when a copy is fetched."""
-RESUMES_MAX = 10
-PROGRESS_S = 5.0
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
-
-
-class CopyInvalid(P4xosError):
-    """A copy that was fetched cannot be used; it was removed and nothing was changed."""
-
-    def __init__(self, node: str, reason: str) -> None:
-        super().__init__(f"the copy from node {node} is no good: {reason}; another one is fetched")
 
 
 class CatchUp:
@@ -75,6 +55,31 @@ class CatchUp:
             cluster.node(learner.node).peer for learner in cluster.learners if learner.node != node
         ]
         self._directory = cluster.data_directory(node) / "incoming"
+        self._from = ""
+        """The peer that is asked now; empty when none is."""
+        self._fetch: Fetch | None = None
+
+    def status(self) -> dict[str, object] | None:
+        """How far catching up has come; None when nothing is missing that only peers have."""
+        if not self._application.behind:
+            return None
+        told: dict[str, object] = {"instances_missing": self._missing()}
+        if self._from:
+            told["from"] = self._from
+        progress = None if self._fetch is None else self._fetch.progress
+        if progress is not None:
+            told |= {
+                "bytes": progress.done,
+                "bytes_total": progress.total,
+                "percent": progress.percent,
+                "bytes_per_s": round(progress.rate(trio.current_time())),
+            }
+        return told
+
+    def _missing(self) -> int:
+        """Instances that are known to exist and are not applied here."""
+        learner = self._application.replica.learner
+        return max(learner.heard, learner.low - 1) - self._application.applied
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -125,6 +130,7 @@ class CatchUp:
     async def _from_peer(self, address: Address) -> None:
         """Fetches from one peer until no longer behind, or it can do no more for us."""
         dialed = await dial(address, self._cluster.id, peer=True)
+        self._from = dialed.node
         try:
             while self._application.behind:
                 before = self._application.applied
@@ -137,6 +143,7 @@ class CatchUp:
                 if self._application.applied == before:
                     raise Refused(f"node {dialed.node} has nothing beyond instance {before}")
         finally:
+            self._from = ""
             await dialed.frames.aclose()
 
     # The tail ------------------------------------------------------------------------------------
@@ -146,6 +153,7 @@ class CatchUp:
         application = self._application
         frames = dialed.frames
         frames.post({"ask": "tail", "first": application.applied + 1})
+        tell_at = trio.current_time() + PROGRESS_S
         while True:
             with trio.move_on_after(ANSWER_S):
                 try:
@@ -161,6 +169,12 @@ class CatchUp:
                 for run in unpack_runs_untrusted(frame.body):
                     self.counters["tail_values"] += len(run.lengths)
                     application.learned(run)
+                if trio.current_time() >= tell_at:
+                    tell_at += PROGRESS_S
+                    log.info(
+                        "applied through instance %d, %d more are missing",
+                        application.applied, self._missing(),
+                    )  # fmt: skip
                 await trio.lowlevel.checkpoint()
                 continue
             raise ConnectionLost(dialed.node, f"silent for {ANSWER_S:g} s")
@@ -169,12 +183,13 @@ class CatchUp:
 
     async def _fetch_copy(self, address: Address) -> None:
         """Fetches a copy of a peer's state and installs it."""
-        fetch = _Fetch(self._cluster.id, address, self._directory)
+        fetch = self._fetch = Fetch(self._cluster.id, address, self._directory, peer=True)
         try:
             through = await fetch.run(self._application.applied)
-            self.counters["copy_bytes"] += fetch.bytes_done
+            self.counters["copy_bytes"] += 0 if fetch.progress is None else fetch.progress.done
             self._install(fetch.node, through)
         finally:
+            self._fetch = None
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _install(self, node: str, through: int) -> None:
@@ -187,107 +202,3 @@ class CatchUp:
         application.installed()
         self.counters["copies_installed"] += 1
         log.info("installed the state of node %s through instance %d", node, through)
-
-
-class _Fetch:
-    """One copy on its way: pulled piece by piece, resumed where a connection was lost."""
-
-    def __init__(self, cluster: int, address: Address, directory: Path) -> None:
-        self.node = str(address)
-        self.bytes_done = 0
-        self._cluster = cluster
-        self._address = address
-        self._directory = directory
-        self._dialed: Dialed | None = None
-        self._copy = 0
-
-    async def run(self, above: int) -> int:
-        """Fetches a copy of a state beyond an instance; returns the instance it holds."""
-        try:
-            frame = await self._ask({"ask": "copy", "above": above})
-            self._copy = integer_untrusted(frame.head, "copy")
-            through = integer_untrusted(frame.head, "through", above + 1)
-            files = _files_untrusted(frame.head)
-            self._make_room(sum(files.values()))
-            await self._pull(files, through)
-            # The files are nobody else's yet, so this may be done beside the node's loop.
-            await trio.to_thread.run_sync(_sync_files, self._directory)
-            return through
-        finally:
-            await self._hang_up()
-
-    def _make_room(self, size: int) -> None:
-        shutil.rmtree(self._directory, ignore_errors=True)
-        self._directory.mkdir(parents=True)
-        free = shutil.disk_usage(self._directory).free
-        if size + DISK_RESERVE_BYTES > free:
-            raise CopyInvalid(
-                self.node, f"it takes {size} bytes and {free} are free here: make room on the disk"
-            )
-
-    async def _pull(self, files: dict[str, int], through: int) -> None:
-        total = sum(files.values())
-        log.info("fetching the state of node %s through %d: %d bytes", self.node, through, total)
-        tell_at = trio.current_time() + PROGRESS_S
-        for name, size in files.items():
-            with (self._directory / name).open("wb") as file:
-                while file.tell() < size:
-                    data = await self._piece(name, file.tell())
-                    if not data or file.tell() + len(data) > size:
-                        raise CopyInvalid(self.node, f"{name} is not {size} bytes long")
-                    file.write(data)
-                    self.bytes_done += len(data)
-                    if trio.current_time() >= tell_at:
-                        tell_at += PROGRESS_S
-                        log.info("fetched %d of %d bytes", self.bytes_done, total)
-
-    async def _piece(self, name: str, offset: int) -> bytes:
-        """The next bytes of a file, at a new connection where the old one was lost."""
-        ask: dict[str, object] = {
-            "ask": "piece", "copy": self._copy, "name": name, "offset": offset
-        }  # fmt: skip
-        for attempt in range(RESUMES_MAX + 1):
-            try:
-                frame = await self._ask(ask)
-            except ConnectionLost as error:
-                if attempt == RESUMES_MAX:
-                    raise
-                log.warning("%s; going on at byte %d of %s", error, offset, name)
-                await self._hang_up()
-                continue
-            if integer_untrusted(frame.head, "check") == zlib.crc32(frame.body):
-                return frame.body
-            log.warning("a piece of %s from node %s was damaged; once more", name, self.node)
-        raise CopyInvalid(self.node, f"{name} comes damaged every time")
-
-    async def _ask(self, ask: dict[str, object]) -> Frame:
-        if self._dialed is None:
-            self._dialed = await dial(self._address, self._cluster, peer=True)
-            self.node = self._dialed.node
-        with trio.move_on_after(ANSWER_S):
-            return await ask_untrusted(self._dialed, ask)
-        raise ConnectionLost(self.node, f"silent for {ANSWER_S:g} s")
-
-    async def _hang_up(self) -> None:
-        if self._dialed is not None:
-            await self._dialed.frames.aclose()
-            self._dialed = None
-
-
-def _files_untrusted(head: dict[str, object]) -> dict[str, int]:
-    """Names and sizes of a copy's files: plain names only, none can leave its directory."""
-    files = head.get("files")
-    if not isinstance(files, dict) or not 0 < len(files) <= FILES_MAX:
-        raise BadPacket("a copy has no files, or too many")
-    for name, size in files.items():
-        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
-            raise BadPacket(f"{name!r} is no file name of a copy")
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**62:
-            raise BadPacket(f"{name} has no size")
-    return files
-
-
-def _sync_files(directory: Path) -> None:
-    for path in directory.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())

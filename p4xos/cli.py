@@ -12,22 +12,25 @@ from p4xos.processes import NODE_LOCK, claimed
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    return arguments.run(_parser(), argv)
+    return arguments.run(build_parser(), argv)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and flags; docs/configuration.md is made from it."""
     parser = arguments.Parser(prog="p4xos", description="A replicated log: Paxos, batched.")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     verb = verbs.add_parser("node", help="run a node of a cluster with all its roles")
     arguments.add_cluster_flag(verb)
     verb.add_argument("--name", required=True, help="the node's name in the cluster file")
+    arguments.add_log_flag(verb)
     verb.set_defaults(call=_node, parser=verb)
 
     verb = verbs.add_parser("role", help="run one role alone in this process")
     verb.add_argument("role", choices=ROLE_NAMES)
     verb.add_argument("id", type=int, help="its id in the cluster file")
     arguments.add_cluster_flag(verb)
+    arguments.add_log_flag(verb)
     verb.set_defaults(call=_role, parser=verb)
 
     verb = verbs.add_parser("cluster", help="create a cluster here, or find it, and run all nodes")
@@ -56,7 +59,7 @@ def _node(flags: argparse.Namespace) -> None:
     cluster = Cluster.load(flags.cluster)
     lock = cluster.data_directory(flags.name) / NODE_LOCK
     with claimed(lock, f"node {flags.name}"):
-        node.run(cluster, flags.name)
+        node.run(cluster, flags.name, flags.log_format)
 
 
 def _role(flags: argparse.Namespace) -> None:
@@ -66,7 +69,7 @@ def _role(flags: argparse.Namespace) -> None:
     name = cluster.member(flags.role, flags.id).node
     lock = cluster.data_directory(name) / f"{flags.role}-{flags.id}.pid"
     with claimed(lock, f"{flags.role} {flags.id}"):
-        node.run_role(cluster, flags.role, flags.id)
+        node.run_role(cluster, flags.role, flags.id, flags.log_format)
 
 
 def _cluster(flags: argparse.Namespace) -> None:

@@ -3,7 +3,8 @@
 One TOML file describes a cluster, the same on every machine:
 
     [cluster]      id, group, window, value_bytes, storage
-    [[node]]       a process: name, peer (TCP: clients of the log, catch-up), data (its directory)
+    [[node]]       a process: name, peer (TCP: clients of the log, catch-up), data (its directory),
+                   metrics (TCP: where it is watched over HTTP; left out: nowhere)
     [[acceptor]] [[coordinator]] [[learner]]    a role: id, node, address (UDP)
     [timing]       seconds; may be left out, as may each of its keys
 
@@ -52,6 +53,7 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}", re.ASCII)
 # Where `template` puts the ports of a cluster, counted from its base port. The applications' own
 # endpoints come first (docs: RESP on 7101, 7102, ...); 15 nodes fit without a clash.
 PEER_OFFSET, ACCEPTOR_OFFSET, COORDINATOR_OFFSET, LEARNER_OFFSET = 20, 30, 50, 70
+METRICS_OFFSET = 40  # TCP, as the peers; the others are UDP
 BASE_PORT_MAX = 65535 - LEARNER_OFFSET - ACCEPTORS_MAX
 
 RoleName = Literal["acceptor", "coordinator", "learner"]
@@ -66,6 +68,7 @@ class Node:
     name: str
     peer: Address  # TCP
     data: str | None  # as written: relative to the cluster file's directory; None: keeps nothing
+    metrics: Address | None = None  # TCP; None: no metrics are served
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,9 @@ class Cluster:
         if base_port is not None and not 1 <= base_port <= BASE_PORT_MAX:
             raise ValueError(f"base port is {base_port}, allowed is 1 to {BASE_PORT_MAX}")
 
-        offsets = (PEER_OFFSET, ACCEPTOR_OFFSET, COORDINATOR_OFFSET, LEARNER_OFFSET)
+        offsets = (
+            PEER_OFFSET, ACCEPTOR_OFFSET, COORDINATOR_OFFSET, LEARNER_OFFSET, METRICS_OFFSET,
+        )  # fmt: skip
         if base_port is None:
             free = free_addresses(nodes * len(offsets))
         else:
@@ -177,7 +182,10 @@ class Cluster:
 
         built = cls(
             id=secrets.randbelow((1 << 32) - 1) + 1 if cluster_id is None else cluster_id,
-            nodes=tuple(Node(names[k], free[k], names[k]) for k in range(nodes)),
+            nodes=tuple(
+                Node(names[k], free[k], names[k], metrics=free[4 * nodes + k])
+                for k in range(nodes)
+            ),
             acceptors=members(1),
             coordinators=members(2),
             learners=members(3),
@@ -197,8 +205,9 @@ class Cluster:
         }
         parts = [write_table("[cluster]", cluster, _REMARKS)]
         for node in self.nodes:
+            metrics = None if node.metrics is None else str(node.metrics)
             values = {"name": node.name, "peer": str(node.peer), "data": node.data}
-            parts.append(write_table("[[node]]", values, {}))
+            parts.append(write_table("[[node]]", values | {"metrics": metrics}, {}))
         for role in ROLE_NAMES:
             for member in self.members(role):
                 values = asdict(member) | {"address": str(member.address)}
@@ -280,7 +289,7 @@ def _read(data: dict[str, object], source: str) -> dict[str, Any]:
         raise ConfigError(source, "[cluster]", "the table is missing; is this a cluster file?")
 
     values = _read_cluster(Table(source, "[cluster]", data["cluster"], _CLUSTER_KEYS))
-    nodes = _read_nodes(list_of_tables(data, source, "node", ("name", "peer", "data")))
+    nodes = _read_nodes(list_of_tables(data, source, "node", _NODE_KEYS))
     if not nodes:
         raise ConfigError(source, "[[node]]", "there is none; add one for each process")
     members = {role: _read_members(data, source, role, nodes) for role in ROLE_NAMES}
@@ -297,6 +306,7 @@ def _read(data: dict[str, object], source: str) -> dict[str, Any]:
     }
 
 
+_NODE_KEYS = ("name", "peer", "data", "metrics")
 _CLUSTER_KEYS = ("id", "group", "window", "value_bytes", "storage")
 
 
@@ -342,7 +352,8 @@ def _read_nodes(tables: Iterable[Table]) -> dict[str, Node]:
                 if other.data is not None and Path(other.data) == Path(data):
                     mend = f'node "{other.name}" has it; two nodes would overwrite each other'
                     raise table.wrong("data", "a directory of its own", mend)
-        nodes[name] = Node(name, table.address("peer"), data)
+        metrics = table.address("metrics") if table.has("metrics") else None
+        nodes[name] = Node(name, table.address("peer"), data, metrics)
     return nodes
 
 
@@ -388,6 +399,11 @@ def _check_addresses(
     """No address is used twice; TCP and UDP ports are told apart."""
     taken: dict[tuple[str, Address], str] = {}
     users = [("TCP", n.peer, f'node "{n.name}" (peer)') for n in nodes.values()]
+    users += [
+        ("TCP", n.metrics, f'node "{n.name}" (metrics)')
+        for n in nodes.values()
+        if n.metrics is not None
+    ]
     users += [("UDP", m.address, f"{r} {m.id}") for r in ROLE_NAMES for m in members[r]]
     for protocol, address, user in users:
         other = taken.setdefault((protocol, address), user)

@@ -20,6 +20,11 @@ def is_marked(directory: Path) -> bool:
     return (directory / _CURRENT).exists()
 
 
+def first(directory: Path) -> Path:
+    """Where a store's data are when nothing has taken their place yet."""
+    return directory / f"{_PREFIX}000001"
+
+
 def open_current(directory: Path) -> Path:
     """The directory of the live data; that of a new store does not exist yet.
 
@@ -44,7 +49,7 @@ def open_current(directory: Path) -> Path:
                 f"not a store, and not empty (it holds {sorted(strangers)[0]!r}); "
                 "name another directory, or move what it holds away"
             )
-        live = directory / f"{_PREFIX}000001"
+        live = first(directory)
         shutil.rmtree(live, ignore_errors=True)  # created, but never came into use
     drop_others(directory, live)
     return live

@@ -62,29 +62,33 @@ def _words(told: Mapping[str, object]) -> list[str]:
         )
         if coordinator.get("blocked"):
             words.append(str(coordinator["blocked"]))
+    if isinstance(told.get("catching_up"), dict):
+        words.append(_catching_up(told["catching_up"]))  # type: ignore[arg-type]  # looked at above
     silent = told.get("silent")
     words += map(str, silent) if isinstance(silent, list) else []
     return words
 
 
+def _catching_up(told: Mapping[str, object]) -> str:
+    """How far a node is that fetches from another what the acceptors have forgotten."""
+    words = f"catching up, {told.get('instances_missing')} instances missing"
+    if "from" in told:
+        words += f", from {told['from']}"
+    if "percent" in told:
+        total, rate = told.get("bytes_total"), told.get("bytes_per_s")
+        words += f", copied {told['percent']} % of {total} bytes, {rate} bytes/s"
+    return words
+
+
 async def _status(cluster: Cluster) -> dict[str, object]:
     found: dict[str, object] = {}
-
-    async def ask(name: str, one: Callable[[Dialed], Awaitable[Frame]]) -> None:
-        try:
-            frame = await _with_node(cluster, name, one)
-        except Unreachable as error:
-            found[name] = {"unreachable": "; ".join(error.problems.values())}
-        except P4xosError as error:
-            found[name] = {"unreachable": str(error)}
+    for name, answer in (await ask_each(cluster, {"ask": "status", "id": 1})).items():
+        if isinstance(answer, Frame):
+            found[name] = answer.head.get("status", {})
+        elif isinstance(answer, Unreachable):
+            found[name] = {"unreachable": "; ".join(answer.problems.values())}
         else:
-            found[name] = frame.head.get("status", {})
-
-    async with trio.open_nursery() as nursery:
-        for node in cluster.nodes:
-            nursery.start_soon(
-                ask, node.name, lambda dialed: ask_untrusted(dialed, {"ask": "status", "id": 1})
-            )
+            found[name] = {"unreachable": str(answer)}
     nodes = {node.name: found[node.name] for node in cluster.nodes}
     _add_lags(nodes)
     return {"cluster": f"{cluster.id:08x}", "leader": _leader(cluster, nodes), **nodes}
@@ -116,15 +120,38 @@ def _leader(cluster: Cluster, nodes: Mapping[str, object]) -> str:
     return "none known"
 
 
+async def ask_each(
+    cluster: Cluster, question: Mapping[str, object], patience_s: float = ANSWER_S
+) -> dict[str, Frame | P4xosError]:
+    """Asks all nodes at once; the answer of each, or why there is none."""
+    found: dict[str, Frame | P4xosError] = {}
+
+    async def ask(name: str) -> None:
+        try:
+            found[name] = await _with_node(
+                cluster, name, lambda dialed: ask_untrusted(dialed, dict(question)), patience_s
+            )
+        except P4xosError as error:
+            found[name] = error
+
+    async with trio.open_nursery() as nursery:
+        for node in cluster.nodes:
+            nursery.start_soon(ask, node.name)
+    return {node.name: found[node.name] for node in cluster.nodes}
+
+
 async def _with_node(
-    cluster: Cluster, name: str, one: Callable[[Dialed], Awaitable[Frame]]
+    cluster: Cluster,
+    name: str,
+    one: Callable[[Dialed], Awaitable[Frame]],
+    patience_s: float = ANSWER_S,
 ) -> Frame:
-    """One question to a node, within ANSWER_S."""
+    """One question to a node, within so long."""
     dialed = await dial(cluster.node(name).peer, cluster.id)
     try:
-        with trio.move_on_after(ANSWER_S):
+        with trio.move_on_after(patience_s):
             return await one(dialed)
-        raise ConnectionLost(name, f"no answer within {ANSWER_S:g} s")
+        raise ConnectionLost(name, f"no answer within {patience_s:g} s")
     finally:
         await dialed.frames.aclose()
 

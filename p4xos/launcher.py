@@ -145,6 +145,9 @@ def _refuse_obstacles(cluster: Cluster, application: Application) -> None:
     for node in cluster.nodes:
         if node.peer not in application.endpoints(cluster).values():
             wanted.append(("TCP", node.peer, f"node {node.name} (peers)"))
+    for node in cluster.nodes:
+        if node.metrics is not None:
+            wanted.append(("TCP", node.metrics, f"node {node.name} (metrics)"))
     for role in ROLE_NAMES:
         wanted += [("UDP", m.address, f"{role} {m.id}") for m in cluster.members(role)]
     found = obstacles(wanted)

@@ -7,7 +7,7 @@ neither side needs a lock. docs/PROTOCOL.md, sections 6, 7 and 9.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -81,12 +81,20 @@ class StateMachine(Protocol):
         """The last instance whose effect is in the state, durable or buffered; 0 when empty."""
         ...
 
-    def learner_state(self) -> bytes:
-        """The learner's part of the checkpoint, as stored with `applied`; empty at first."""
+    def learner_state(self) -> Mapping[bytes, bytes]:
+        """The learner's part of the checkpoint, records stored with `applied`; none at first."""
         ...
 
-    def apply(self, batch: Sequence[Delivered], through: int, learner_state: bytes) -> None:
+    def apply(
+        self,
+        batch: Sequence[Delivered],
+        through: int,
+        learner_state: Mapping[bytes, bytes | None],
+    ) -> None:
         """Applies a batch in order, as one atomic write with `applied = through`.
+
+        With it go the learner's records that changed: to be written over those of the same key,
+        or, where the value is None, removed.
 
         It must be deterministic: the same batches give the same state on every replica. The batch
         may be empty (no-ops and sessions only). An exception stops the node: a state that may be

@@ -20,7 +20,8 @@ bound, dropped whole, oldest first, by one range deletion. `low` is where the ol
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ from p4xos.retained import HELD_FACTOR
 from p4xos.submissions import Submissions
 from p4xos.tables import Table
 
-FORMAT = 1
+FORMAT = 2
 STRETCH_BYTES = 256 << 10
 """Of values under one key: what one look at a single value has to read."""
 SEGMENTS = 32
@@ -110,12 +111,12 @@ class LogStore:
         self.low = 1
         """The oldest instance kept; applied + 1 when there is none."""
         self._synced = 0
-        self._learner_state = b""
         self._segments: list[tuple[int, int]] = []  # (first instance, bytes), but the newest
         self._newest = (1, 0)
         self._held: int | None = None
         self._pending: list[Chosen] = []  # given by `append`, written by the next `apply`
         self._applied_more = trio.Event()
+        self._writing_out = threading.Lock()  # RocksDB must not be closed in the middle of it
         try:
             self._live = generations.open_current(directory)
         except OSError as error:
@@ -164,7 +165,6 @@ class LogStore:
             self.applied, newest_first, newest_bytes = _POSITION.unpack(position)
             self._newest = (newest_first, newest_bytes)
         self._synced = self.applied
-        self._learner_state = self._get(_META_LEARNER) or b""
         self.low = (self._segments or [self._newest])[0][0]
 
     def close(self) -> None:
@@ -174,9 +174,19 @@ class LogStore:
 
     # BatchMachine --------------------------------------------------------------------------------
 
-    def learner_state(self) -> bytes:
-        """What the last `apply` stored beside `applied`."""
-        return self._learner_state
+    def learner_state(self) -> Mapping[bytes, bytes]:
+        """The learner's records that `apply` stored beside `applied`."""
+        records: dict[bytes, bytes] = {}
+        try:
+            iterator = self._database.iter()
+            iterator.seek(_META_LEARNER)
+            while iterator.valid() and iterator.key().startswith(_META_LEARNER):
+                records[iterator.key()[len(_META_LEARNER) :]] = iterator.value()
+                iterator.next()
+            iterator.status()  # an iterator that met damage is merely not valid
+        except Exception as error:
+            raise LogStoreError(self.directory, explain(error)) from error
+        return records
 
     def append(self, chosen: Chosen) -> None:
         """Takes what the next `apply` was made from."""
@@ -186,7 +196,7 @@ class LogStore:
         self,
         deliveries: Sequence[tuple[Delivery, int | None]],
         through: int,
-        learner_state: bytes,
+        learner_state: Mapping[bytes, bytes | None],
     ) -> None:
         """Writes the appended values in one piece, then tells whoever submitted or waits.
 
@@ -201,12 +211,14 @@ class LogStore:
                 written += self._put_stretch(batch, stretch, deliveries)
         self._pending.clear()
         self._retain(batch, through, written)
-        if learner_state != self._learner_state:
-            batch.put(_META_LEARNER, learner_state)
+        for key, value in learner_state.items():
+            if value is None:
+                batch.delete(_META_LEARNER + key)
+            else:
+                batch.put(_META_LEARNER + key, value)
         batch.put(_META_POSITION, _POSITION.pack(through, *self._newest))
         self._write(batch)
         self.applied = through
-        self._learner_state = learner_state
         for delivery, ticket in deliveries:
             if ticket is not None:
                 self.submissions.delivered(ticket, delivery.instance, len(delivery.lengths))
@@ -283,6 +295,20 @@ class LogStore:
             self._synced = through
         return through
 
+    def write_out(self) -> None:
+        """Writes tables of what is only in memory and RocksDB's log, so that `snapshot` is quick.
+
+        A worker thread may call it at any time.
+
+        Raises:
+          LogStoreError: it could not be written.
+        """
+        with self._writing_out:
+            try:
+                self._database.flush(True)
+            except Exception as error:
+                raise LogStoreError(self.directory, explain(error)) from error
+
     def snapshot(self, directory: Path) -> int:
         """Writes a consistent copy into `directory`, which must not exist; returns its instance."""
         try:
@@ -303,7 +329,8 @@ class LogStore:
             generations.mark(self.directory, incoming)
         except OSError as error:
             raise LogStoreError(self.directory, explain(error)) from error
-        self._database.close()
+        with self._writing_out:
+            self._database.close()
         self._live = incoming
         self._database = self._open(incoming)
         self._pending.clear()

@@ -8,22 +8,26 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-import msgpack
 import trio
+from prometheus_client.metrics_core import Metric
 
+from p4xos import checkpointed, logs, processes, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
 from p4xos.config import Cluster, Member, RoleName
 from p4xos.driver import Directory, Driver, RoleMachine, RoundStorage, Storage
 from p4xos.effects import Effects
 from p4xos.errors import P4xosError
+from p4xos.health import Health
+from p4xos.http import HttpServer
 from p4xos.logstore import LogStore, Retention
-from p4xos.loop import LINGER_S, Loop
+from p4xos.loop import LINGER_S, PATIENCE_S, Loop
 from p4xos.net import UdpEndpoint
 from p4xos.quorum import majority
 from p4xos.roles.acceptor import Acceptor
@@ -68,12 +72,25 @@ class Node:
         """Acceptors that stay silent since they have forgotten, each with the reason."""
         self.service: Service | None = None
         self.catch_up: CatchUp | None = None
+        self.health = Health()
+        self.started_at = time.time()
+        self.acceptors: dict[int, tuple[Acceptor, Storage]] = {}
+        """Those that vote, by id."""
+        self.told: dict[str, Callable[[], Mapping[str, object]]] = {}
+        """What the application adds to the status, by key."""
+        self.collectors: list[Callable[[], Iterable[Metric]]] = []
+        """What the application adds to the metrics."""
+        self.pages: HttpServer | None = None
         self._listener: socket.socket | None = None
+        self._metrics_listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
         self._resources = ExitStack()
         own = sum(role == "acceptor" for role, _ in self.roles)
         alone = own >= majority(len(cluster.acceptors))
-        self._loop = Loop(linger_s=0.0 if alone else LINGER_S)
+        learns = any(role == "learner" for role, _ in self.roles)
+        self._loop = Loop(
+            linger_s=0.0 if alone else LINGER_S, patience_s=0.0 if learns else PATIENCE_S
+        )
         self._resources.callback(self._loop.close)
         self._random = random.Random(secrets.randbits(64)).random
 
@@ -150,6 +167,7 @@ class Node:
             acceptor.restore(opened.records)
             storage = opened.log
         self._add("acceptor", acceptor, member, storage)
+        self.acceptors[member.id] = acceptor, storage
 
     def _stay_silent(self, member: Member, reason: Forgetful) -> None:
         """One that may have forgotten a vote must not vote (docs/PROTOCOL.md, section 8)."""
@@ -185,14 +203,13 @@ class Node:
 
     def _open_learner(self, member: Member, machine: BatchMachine) -> None:
         cluster, timing = self.cluster, self.cluster.timing
-        state = machine.learner_state()
         learner = Learner(
             frame=self._frame(member),
             acceptors=len(cluster.acceptors),
             window=cluster.window,
             value_bytes=cluster.value_bytes,
             delivered=machine.applied,
-            sessions=msgpack.unpackb(state, strict_map_key=False) if state else None,
+            sessions=checkpointed.unpack(machine.learner_state()),
             gap_timeout_s=timing.gap_timeout_s,
         )
         proposer = Proposer(
@@ -220,8 +237,12 @@ class Node:
             self._resources.callback(network.close)
         learns = any(role == "learner" for role, _ in self.roles)
         if learns or self.roles == self.cluster.members_of(self.name):
-            self._listener = listen(self.cluster.node(self.name).peer)
+            node = self.cluster.node(self.name)
+            self._listener = listen(node.peer)
             self._resources.callback(self._listener.close)
+            if node.metrics is not None:
+                self._metrics_listener = listen(node.metrics, "metrics")
+                self._resources.callback(self._metrics_listener.close)
 
     def _open_service(self) -> None:
         cluster, name = self.cluster, self.name
@@ -256,6 +277,8 @@ class Node:
         # collector need not walk over the former again and again to find none of the latter.
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
+        if not processes.prefer_batches():
+            log.info("this system forbids SCHED_BATCH: batches will be smaller under load")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._loop.run)
             if self.application is not None:
@@ -265,12 +288,16 @@ class Node:
             if self.service is not None:
                 assert self._listener is not None
                 nursery.start_soon(self.service.run, self._listener)
+            if self._metrics_listener is not None:
+                self.pages = watching.server(self)
+                nursery.start_soon(self.pages.run, self._metrics_listener)
             nursery.start_soon(self._watch)
 
     async def _watch(self) -> None:
         """A stall has a log line, and so has its end."""
         last: tuple[object, ...] = ()
         while True:
+            self._note_progress()
             if self.coordinator is not None:
                 status = self.coordinator.status()
                 seen = (status["phase"], status["round"], status["blocked"])
@@ -279,29 +306,16 @@ class Node:
                     log.info("coordinator: %s, round %s %s", *seen)
             await trio.sleep(WATCH_S)
 
+    def _note_progress(self) -> None:
+        if self.application is not None:
+            learner, proposer = self.application.replica.learner, self.application.replica.proposer
+            outstanding = learner.heard > learner.delivered or proposer.in_flight > 0
+            self.health.note(learner.delivered, outstanding, trio.current_time())
+
     def status(self) -> dict[str, object]:
         """For people and scripts: where each role stands, and everything counted."""
-        status: dict[str, object] = {"node": self.name, "silent": self.silent}
-        if self.coordinator is not None:
-            status["coordinator"] = self.coordinator.status()
-        if self.application is not None:
-            learner = self.application.replica.learner
-            status["learner"] = {
-                "delivered": learner.delivered,
-                "heard": learner.heard,
-                "low": learner.low,
-                "behind": learner.behind,
-                "durable_through": self.application.durable_through,
-                "in_flight": self.application.replica.proposer.in_flight,
-            }
-        counters = {driver.name: dict(driver.counters()) for driver in self.drivers}
-        if self.service is not None:
-            counters["service"] = dict(self.service.counters)
-        if self.catch_up is not None:
-            counters["catch_up"] = dict(self.catch_up.counters)
-        status["roles"] = [f"{role} {member.id}" for role, member in self.roles]
-        status["counters"] = counters
-        return status
+        self._note_progress()
+        return watching.status(self)
 
 
 async def until_signalled(main: Callable[[], Awaitable[None]]) -> None:
@@ -321,16 +335,19 @@ async def until_signalled(main: Callable[[], Awaitable[None]]) -> None:
             nursery.cancel_scope.cancel()
 
 
-def run_main(main: Callable[..., Awaitable[None]], *args: object) -> None:
+def run_main(
+    main: Callable[..., Awaitable[None]],
+    *args: object,
+    node: str,
+    log_format: logs.LogFormat | None = None,
+) -> None:
     """Runs an async main function; what stopped it arrives as one error, not as a group.
 
     Every nursery that an error passes wraps it in an ExceptionGroup, and a full disk may stop
     several roles at once: who reports it to a person wants one error. The others are logged.
     Several errors of which one is our bug stay a group, for the tracebacks of all.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    logs.configure(log_format or logs.format_of_environment(), node=node)
     try:
         trio.run(main, *args)
     except BaseExceptionGroup as group:
@@ -348,23 +365,26 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def run(cluster: Cluster, name: str) -> None:
+def run(cluster: Cluster, name: str, log_format: logs.LogFormat | None = None) -> None:
     """Runs a node of the plain log until a signal stops it.
 
     Raises:
       P4xosError, OSError: what could not be opened, or what broke.
     """
-    run_main(_main, cluster, name, cluster.members_of(name))
+    run_main(_main, cluster, name, cluster.members_of(name), node=name, log_format=log_format)
 
 
-def run_role(cluster: Cluster, role: RoleName, member_id: int) -> None:
+def run_role(
+    cluster: Cluster, role: RoleName, member_id: int, log_format: logs.LogFormat | None = None
+) -> None:
     """Runs one role alone until a signal stops it; a learner has the plain log's store.
 
     Raises:
       P4xosError, OSError: what could not be opened, or what broke.
     """
     member = cluster.member(role, member_id)
-    run_main(_main, cluster, member.node, [(role, member)])
+    roles = [(role, member)]
+    run_main(_main, cluster, member.node, roles, node=member.node, log_format=log_format)
 
 
 async def _main(cluster: Cluster, name: str, roles: list[tuple[RoleName, Member]]) -> None:

@@ -9,6 +9,7 @@
     tail    first                                  body: chosen values ...; then: end, delivered
     copy    above                                  copy, through, files     (`transfers`)
     piece   copy, name, offset                     check; body: bytes
+    others  id                                     id and what the application answers
 
 `hello` comes first; the next requests need not wait for answers. An error is a head with "error"
 (`remote_errors`). Bytes that are no request are answered by an error, and the connection is closed;
@@ -76,19 +77,24 @@ RUN_OVERHEAD_BYTES = 64
 BACKLOG = 128
 
 
+Question = Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]
+"""Gets the head of a request, which a peer wrote; returns that of the answer, or raises a
+P4xosError, BadPacket among them."""
+
+
 class ListenFailed(P4xosError):
     """The node's TCP address cannot be had."""
 
-    def __init__(self, address: Address, reason: str) -> None:
+    def __init__(self, address: Address, reason: str, key: str) -> None:
         super().__init__(
             f"cannot listen on TCP {address}: {reason}; stop what uses it, or give the node "
-            'another "peer" address in the cluster file, the same on every machine'
+            f'another "{key}" address in the cluster file, the same on every machine'
         )
         self.address = address
 
 
-def listen(address: Address) -> socket.socket:
-    """A listening socket.
+def listen(address: Address, key: str = "peer") -> socket.socket:
+    """A listening socket; `key` is the one of the cluster file that has the address.
 
     Raises:
       ListenFailed: the address is in use, or not one of this machine.
@@ -105,7 +111,7 @@ def listen(address: Address) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             process = holder(address.port)
             reason = "it is in use" + (f" by {process}" if process else "")
-        raise ListenFailed(address, reason) from error
+        raise ListenFailed(address, reason, key) from error
     return listener
 
 
@@ -135,6 +141,8 @@ class Service:
         self.copies = copies
         self.store: LogStore | None = None
         """Where values are submitted and delivered; other applications have clients of their own"""
+        self.questions: dict[str, Question] = {}
+        """What an application of its own answers besides, by the word that asks."""
         if application is not None and isinstance(application.machine, LogStore):
             self.store = application.machine
         self.status = status
@@ -281,8 +289,10 @@ class Connection:
             self.service.counters["requests"] += 1
             ask = text_untrusted(frame.head, "ask")
             action = self._actions.get(ask)
+            if action is None and ask in self.service.questions:
+                action = self._question
             if action is None:
-                known = ", ".join(sorted(self._actions))
+                known = ", ".join(sorted([*self._actions, *self.service.questions]))
                 raise BadPacket(f"the request {ask[:40]!r} is unknown; known are {known}")
             await action(frame)
             await self.frames.wait_posted_below(REPLY_BYTES_MAX)
@@ -344,6 +354,16 @@ class Connection:
         request = integer_untrusted(frame.head, "id")
         self._answer(request, {"status": self.service.status()})
 
+    async def _question(self, frame: Frame) -> None:
+        request = integer_untrusted(frame.head, "id")
+        try:
+            answer = self.service.questions[text_untrusted(frame.head, "ask")]
+            self._answer(request, await answer(frame.head))
+        except BadPacket:
+            raise
+        except P4xosError as error:
+            self._answer(request, error_head(error))
+
     async def _start_deliver(self, frame: Frame) -> None:
         first = max(integer_untrusted(frame.head, "first"), 1)
         if self.service.store is None:
@@ -385,7 +405,7 @@ class Connection:
         try:
             if self.service.copies is None:
                 raise self._no_log()
-            copy = self.service.copies.make(above)
+            copy = await self.service.copies.make(above)
         except P4xosError as error:
             self.frames.post(error_head(error))
         else:

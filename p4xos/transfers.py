@@ -1,11 +1,13 @@
 """Copies of this replica's state, for peers that catch up (docs/PROTOCOL.md, section 7).
 
 A copy is what the state machine's `snapshot` writes: a directory beside its store, mostly hard
-links. A peer asks for one and then pulls it piece by piece, each with its checksum; a connection
-that breaks is resumed where it stood, as long as the copy is there. The log's values behind a copy
-are held as long as it exists, however fast new ones come: else a peer that has fetched the copy
-would find that it begins too early, for ever. One copy exists at a time, so that what it pins on
-the disk is bounded; it goes when no peer has used it or what follows it for a while.
+links. What is only in memory is written out before, beside the node's loop, so that taking the
+copy holds nobody up for long. A peer asks for one and then pulls it piece by piece, each with its
+checksum; a connection that breaks is resumed where it stood, as long as the copy is there. The
+log's values behind a copy are held as long as it exists, however fast new ones come: else a peer
+that has fetched the copy would find that it begins too early, for ever. One copy exists at a time,
+so that what it pins on the disk is bounded; it goes when no peer has used it or what follows it
+for a while.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import NamedTuple
 
 import trio
 
-from p4xos.application import Application
+from p4xos.application import Application, WritingOut
 from p4xos.remote_errors import Refused
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ IDLE_S = 15.0
 """A copy goes when it, and the log behind it, have not been used for so long."""
 PULL_IDLE_S = 3.0
 """A copy that nobody has pulled from for so long makes room for a newer one."""
+WRITE_OUTS = 2
+"""Before a copy is taken, each in a worker thread."""
 FILES_MAX = 2048
 """Of one copy: their names must fit the head of a frame; RocksDB's tables are megabytes each."""
 
@@ -62,35 +66,51 @@ class Copies:
         self._used_at = 0.0
         self._pulled_at = 0.0
         self._numbers = count(secrets.randbits(32))  # a restart must not continue an old copy
+        self._making = trio.Lock()
         shutil.rmtree(directory, ignore_errors=True)
 
-    def make(self, above: int) -> Copy:
+    async def make(self, above: int) -> Copy:
         """A copy of a state beyond an instance: the one that exists, or a new one.
 
         Raises:
           Refused: this replica is not beyond it, or another peer needs the copy that exists.
         """
+        async with self._making:
+            copy = self._existing(above)
+            if copy is None:
+                # What is written meanwhile is little, and the second time next to nothing.
+                machine = self._application.machine
+                if isinstance(machine, WritingOut):
+                    for _ in range(WRITE_OUTS):
+                        await trio.to_thread.run_sync(machine.write_out)
+                copy = self._take()
+            self._used_at = self._pulled_at = trio.current_time()
+            return copy
+
+    def _existing(self, above: int) -> Copy | None:
+        """The copy that there is, where it will do."""
         if self._application.applied <= above:
             raise Refused(f"this replica is at instance {self._application.applied} itself")
         if self._copy is not None:
             # Of use as long as what follows it is still retained here.
             joined = self._copy.through + 1 >= self._application.retained.low
             if joined and self._copy.through > above:
-                self._used_at = self._pulled_at = trio.current_time()
                 return self._copy
             if joined and trio.current_time() - self._pulled_at < PULL_IDLE_S:
                 raise Refused("another peer is being served; ask later, or ask another node")
+        return None
+
+    def _take(self) -> Copy:
+        """A new copy, between two batches; nothing is awaited, so its instance is exact."""
         self.drop()
         directory = self._directory / "outgoing"
-        shutil.rmtree(directory, ignore_errors=True)
         self._directory.mkdir(parents=True, exist_ok=True)
         through = self._application.machine.snapshot(directory)
         files = {path.name: path.stat().st_size for path in sorted(directory.iterdir())}
-        self._copy = Copy(next(self._numbers), through, directory, files)
         if len(files) > FILES_MAX:
             self.drop()
             raise Refused(f"a copy has {len(files)} files, and {FILES_MAX} is the limit")
-        self._used_at = self._pulled_at = trio.current_time()
+        self._copy = Copy(next(self._numbers), through, directory, files)
         self._application.retained.hold(through + 1)
         self.counters["copies_made"] += 1
         size = sum(files.values())

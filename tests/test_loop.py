@@ -15,7 +15,8 @@ from p4xos.driver import Directory, Driver
 from p4xos.effects import ACCEPTORS, LEARNERS, Delivery, Effects, Role, To
 from p4xos.errors import P4xosError
 from p4xos.loop import Loop
-from p4xos.net import Address, Received
+from p4xos.net import Address
+from p4xos.receiving import Received
 from p4xos.roles.acceptor import Acceptor
 from p4xos.wire import Frame, Peer, Rows, Type
 

@@ -20,8 +20,10 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
+from p4xos.histogram import Histogram
 from p4xos.storage.directory import (
     Forgetful,
     Owner,
@@ -84,6 +86,8 @@ class AcceptorLog:
         self.counters = dict.fromkeys(
             ("appends", "rows", "bytes", "rolls", "segments_deleted", "votes_copied"), 0
         )
+        self.sync_seconds = Histogram()
+        """How long appends took, nearly all of it fdatasync."""
         self._disk = disk
         self._directory = directory
         self._lock: int | None = lock
@@ -207,6 +211,7 @@ class AcceptorLog:
         batches = _trimmed(records)
         if not batches:
             return
+        began = perf_counter()
         with self._last_chance("append to the acceptor's log"):
             size = frame_bytes(batches)
             if self._used + size > self._limit:
@@ -219,6 +224,7 @@ class AcceptorLog:
                 self._used += size
                 self._sequence += 1
                 self._live.note(batches, self._newest, size)
+        self.sync_seconds.observe(perf_counter() - began)
         self.counters["appends"] += 1
         self.counters["rows"] += sum(map(len, batches))
         self.counters["bytes"] += size

@@ -31,6 +31,7 @@ def test_good_file() -> None:
     assert cluster.id == 2882400001
     assert (cluster.window, cluster.value_bytes, cluster.storage) == (65536, 1432, "disk")
     assert cluster.nodes[0].peer == Address("127.0.0.1", 7121)
+    assert cluster.nodes[0].metrics == Address("127.0.0.1", 7141)
     assert cluster.addresses("acceptor")[2] == ("127.0.0.1", 7133)
     assert cluster.member("learner", 1).node == "n2"
     assert [role for role, _ in cluster.members_of("n3")] == ["acceptor", "coordinator", "learner"]
@@ -67,6 +68,9 @@ REFUSED = [
     ('"127.0.0.1:7122"', '"0.0.0.0:7122"', "the one address of the machine"),
     ('"127.0.0.1:7122"', "7122", "write it in double quotes"),
     ('"127.0.0.1:7122"', '"127.0.0.1:7121"', "TCP address 127.0.0.1:7121 is given to node"),
+    ('"127.0.0.1:7142"', '"127.0.0.1:7122"', 'to node "n2" (peer) and to node "n2" (metrics)'),
+    ('"127.0.0.1:7142"', '"0.0.0.0:7142"', 'number 2, "metrics": found "0.0.0.0:7142"'),
+    ('"127.0.0.1:7142"', "7142", "write it in double quotes"),
     ('"127.0.0.1:7132"', '"127.0.0.1:7172"', "given to acceptor 1 and to learner 1"),
     ('name = "n2"', 'name = "../n2"', "it names a directory, so keep it simple"),
     ('name = "n2"', 'name = "n1"', "another node has it"),

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kvstore.packing import join_value, pack_commands
-from p4xos import catchup
+from p4xos import catchup, fetching
 from p4xos.client import Client
 from p4xos.effects import Effects
 from p4xos.logstore import Retention
@@ -116,7 +116,7 @@ async def test_a_peer_that_fails_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pieces of the first copy come damaged, then the copy is gone: another is fetched."""
-    monkeypatch.setattr(catchup, "RESUMES_MAX", 2)
+    monkeypatch.setattr(fetching, "RESUMES_MAX", 2)
     monkeypatch.setattr(catchup, "PAUSE_S", 0.01)
     asked = 0
     piece = Copies.piece
@@ -171,7 +171,8 @@ async def test_the_store_by_a_copy_while_writes_go_on(tmp_path: Path) -> None:
             while True:
                 keys = [b"%d" % ((written + k) % 100) for k in range(20)]
                 commands = [[b"SET", key, b"x" * 100] for key in keys]
-                application.propose([join_value([packed]) for packed in pack_commands(commands, 0)])
+                values = [join_value([packed], 0, 0) for packed in pack_commands(commands, 0)]
+                application.propose(values)
                 written += 20
                 await until(lambda: application.replica.proposer.in_flight == 0)
 

@@ -42,7 +42,7 @@ class Feeder:
         self.next += len(values)
         self.retained.append(chosen)
         pairs = [(delivery, tickets) for delivery in deliveries]
-        self.store.apply(pairs, self.next - 1, b"state %d" % self.next)
+        self.store.apply(pairs, self.next - 1, {b"table": b"state %d" % self.next})
         for delivery in deliveries:
             self.delivered += [
                 (delivery.instance + k, payload) for k, payload in enumerate(delivery.payloads())
@@ -80,7 +80,7 @@ def test_what_was_delivered_comes_back_after_opening_again(tmp_path: Path) -> No
 
     store = LogStore(tmp_path / "log", 7)
     assert store.applied == feeder.next - 1
-    assert store.learner_state() == b"state %d" % feeder.next
+    assert store.learner_state() == {b"table": b"state %d" % feeder.next}
     assert read_all(store) == feeder.delivered
     assert store.value(2) == values[0]
     assert store.value(62) == b""
@@ -106,7 +106,7 @@ def test_an_unsynced_write_is_whole_or_not_there(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(tmp_path / "crashed", tmp_path / "copy")
         again = LogStore(tmp_path / "copy", 7)
-        assert again.learner_state() == b"state %d" % (again.applied + 1)
+        assert again.learner_state() == {b"table": b"state %d" % (again.applied + 1)}
         assert read_all(again) == [v for v in feeder.delivered if v[0] <= again.applied]
         again.close()
     store.close()
@@ -168,7 +168,7 @@ def test_a_snapshot_replaces_everything(tmp_path: Path) -> None:
     feeder.feed(feeder.values(1))
     target.install(tmp_path / "snapshot")
     assert target.applied == 101
-    assert target.learner_state() == b"state 102"
+    assert target.learner_state() == {b"table": b"state 102"}
     assert read_all(target) == feeder.delivered[:-1]
     target.close()
     assert LogStore(tmp_path / "b", 7).applied == 101
