@@ -85,10 +85,10 @@ class StoreCluster:
         for name in chosen:
             self.wait_for_answer(name, _PING, b"+PONG")
 
-    def launch(self, name: str) -> Child:
-        """Starts a node and does not wait for anything."""
+    def launch(self, name: str, *flags: str) -> Child:
+        """Starts a node, with these flags besides, and does not wait for anything."""
         file = self.cluster.directory / CLUSTER_NAME
-        command = self.application.command(file, name)
+        command = [*self.application.command(file, name), *flags]
         # Not in the node's own directory: what it says of a full disk must find room.
         child = Child(f"node {name}", command, self.cluster.directory / f"{name}.txt")
         self.children[name] = child
@@ -156,6 +156,10 @@ class StoreCluster:
             return len(sizes) == 1 and sizes.pop().startswith(b":")
 
         wait_until(alike, CATCH_UP_LIMIT_S, f"catching up (nodes {', '.join(names) or 'all'})")
+
+    def running_pids(self) -> list[int]:
+        """The processes of all running nodes."""
+        return [child.pid for child in self.children.values() if child.running]
 
     def cpu_s(self) -> float:
         """CPU seconds of all running nodes so far."""

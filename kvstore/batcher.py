@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kvstore.connection import Connection
+from kvstore.logtime import Clock
 from kvstore.packing import VALUE_OVERHEAD_BYTES, join_value, pack_commands
 from kvstore.resp import Command
 from p4xos.errors import Overloaded
@@ -25,7 +26,12 @@ class WriteBatcher:
     """Packs, proposes, and remembers whose runs a ticket stands for."""
 
     def __init__(
-        self, log: ReplicatedLog, counters: dict[str, int], watch: Callable[[Connection], None]
+        self,
+        log: ReplicatedLog,
+        counters: dict[str, int],
+        watch: Callable[[Connection], None],
+        clock: Clock,
+        origin: int,
     ) -> None:
         """With nothing to propose.
 
@@ -33,12 +39,18 @@ class WriteBatcher:
           log: takes the values.
           counters: the server's.
           watch: called when a connection's `blocked` has changed.
+          clock: stamps the values.
+          origin: this learner's id, beside the stamps.
         """
         self.waiting: list[Run] = []
         """Runs to be proposed, in the order in which they came."""
+        self.time_wanted = False
+        """A value is to be proposed though no run waits: its stamp moves log time."""
         self._log = log
         self._counters = counters
         self._watch = watch
+        self._clock = clock
+        self._origin = origin
         self._tickets: dict[int, list[Connection]] = {}
         """Whose runs a value holds, in its order."""
 
@@ -78,9 +90,12 @@ class WriteBatcher:
 
     def propose(self) -> None:
         """Proposes all waiting runs in as few values as they fill; keeps what is not taken."""
-        if not self.waiting:
+        if self.waiting:
+            values, owners = self._fill_values()
+        elif self.time_wanted:
+            values, owners = [join_value((), self._clock(), self._origin)], [[]]
+        else:
             return
-        values, owners = self._fill_values()
         position, count = 0, len(values)
         while position < len(values):
             # An overloaded log takes all of a call or nothing: offer it less, down to one value.
@@ -92,6 +107,7 @@ class WriteBatcher:
                     break
                 count = (count + 1) // 2
                 continue
+            self.time_wanted = False
             self._taken(tickets, owners[position : position + count])
             position += len(tickets)
         self.waiting = [run for runs in owners[position:] for run in runs]
@@ -120,18 +136,19 @@ class WriteBatcher:
         owners: list[list[Run]] = []
         packed: list[bytes] = []
         runs: list[Run] = []
+        stamp, origin = self._clock(), self._origin
         size = 0
         for run in self.waiting:
             items = run[1]
             length = len(items[0]) if len(items) == 1 else sum(map(len, items))
             if runs and size + length > most:
-                values.append(join_value(packed))
+                values.append(join_value(packed, stamp, origin))
                 owners.append(runs)
                 packed, runs, size = [], [], 0
             packed += items
             runs.append(run)
             size += length
-        values.append(join_value(packed))
+        values.append(join_value(packed, stamp, origin))
         owners.append(runs)
         return values, owners
 

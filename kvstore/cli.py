@@ -1,33 +1,103 @@
-"""The command line of the store: kvstore node|cluster|shell."""
+"""The command line of the store: kvstore node, cluster, create, status, backup and the others."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from p4xos import arguments
 from p4xos.config import Cluster
-from p4xos.creation import DEFAULT_BASE_PORT
+from p4xos.creation import DEFAULT_BASE_PORT, Wanted
 from p4xos.processes import NODE_LOCK, claimed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    return arguments.run(_parser(), argv)
+    return arguments.run(build_parser(), argv)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and flags; docs/configuration.md is made from it."""
     parser = arguments.Parser(prog="kvstore", description="A replicated key-value store (RESP).")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     verb = verbs.add_parser("node", help="run one node of a cluster with its store")
     arguments.add_cluster_flag(verb)
     verb.add_argument("--name", required=True, help="the node's name in the cluster file")
+    verb.add_argument(
+        "--join", action="store_true",
+        help="its data are lost: begin with an empty directory and fetch them from the others",
+    )  # fmt: skip
+    arguments.add_log_flag(verb)
     verb.set_defaults(call=_node, parser=verb)
 
     verb = verbs.add_parser("cluster", help="create a cluster here, or find it, and run all nodes")
     arguments.add_launcher_flags(verb)
     verb.set_defaults(call=_cluster, parser=verb)
+
+    verb = verbs.add_parser("create", help="create a cluster of several machines; run nothing")
+    verb.add_argument(
+        "--at", action="append", required=True, metavar="NAME=ADDRESS",
+        help="a node and the IPv4 address of its machine; again for each node",
+    )  # fmt: skip
+    verb.add_argument(
+        "--directory", type=Path, required=True, help="gets the cluster file and the nodes' own"
+    )
+    verb.add_argument(
+        "--base-port", type=int,
+        help=f"ports are counted from it on every machine; default: {DEFAULT_BASE_PORT}",
+    )  # fmt: skip
+    verb.add_argument("--storage", choices=("disk", "memory"), help="default: disk")
+    verb.set_defaults(call=_create, parser=verb)
+
+    verb = verbs.add_parser("status", help="tell how the nodes and their stores are")
+    arguments.add_cluster_flag(verb)
+    verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
+    verb.add_argument(
+        "--hash", action="store_true", help="instead: compare the states of all replicas"
+    )
+    verb.set_defaults(call=_status, parser=verb)
+
+    verb = verbs.add_parser("top", help="watch all nodes: rounds, lag, drops, load, latency")
+    arguments.add_cluster_flag(verb)
+    verb.add_argument("--once", action="store_true", help="one interval, then end")
+    verb.add_argument("--json", action="store_true", help="a line of JSON an interval, for scripts")
+    verb.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="default: %(default)s"
+    )
+    verb.set_defaults(call=_top, parser=verb)
+
+    verb = verbs.add_parser("backup", help="copy the state of a running cluster")
+    arguments.add_cluster_flag(verb)
+    verb.add_argument(
+        "--to", type=Path, required=True, metavar="PATH",
+        help="a new directory, or one file when the name ends in .tar",
+    )  # fmt: skip
+    verb.add_argument("--node", help="whose replica; default: one that does not coordinate")
+    verb.set_defaults(call=_backup, parser=verb)
+
+    verb = verbs.add_parser("verify", help="check a backup: checksums, keys, state hash")
+    verb.add_argument("backup", type=Path, metavar="BACKUP", help="a directory or a .tar file")
+    verb.set_defaults(call=_verify, parser=verb)
+
+    verb = verbs.add_parser("restore", help="make a backup the beginning of a new cluster")
+    verb.add_argument("backup", type=Path, metavar="BACKUP", help="a directory or a .tar file")
+    place = verb.add_mutually_exclusive_group(required=True)
+    place.add_argument(
+        "--cluster", metavar="FILE", type=Path, help="the file of a cluster that has never run"
+    )
+    place.add_argument("--directory", type=Path, help="create a cluster there, on this machine")
+    verb.add_argument("--nodes", type=int, help="with --directory; odd; default: 3")
+    verb.add_argument(
+        "--base-port", type=int, help="with --directory; as for kvstore cluster"
+    )
+    verb.add_argument(
+        "--node", action="append", default=[], metavar="NAME",
+        help="with --cluster: a node of this machine, again for each; default: all are",
+    )  # fmt: skip
+    verb.set_defaults(call=_restore, parser=verb)
 
     verb = verbs.add_parser(
         "shell", help="type commands to a store, or run one: kvstore shell -p 7101 GET key"
@@ -51,6 +121,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no interval: give 0.1 to 3600 seconds")
+    return value
+
+
 # What a verb needs is imported when it is called: `--help` and errors stay quick.
 
 
@@ -60,7 +140,7 @@ def _node(flags: argparse.Namespace) -> None:
     cluster = Cluster.load(flags.cluster)
     lock = cluster.data_directory(flags.name) / NODE_LOCK
     with claimed(lock, f"node {flags.name}"):
-        node.run(cluster, flags.name)
+        node.run(cluster, flags.name, flags.log_format, join=flags.join)
 
 
 def _cluster(flags: argparse.Namespace) -> None:
@@ -68,6 +148,73 @@ def _cluster(flags: argparse.Namespace) -> None:
     from p4xos.launcher import launch
 
     launch(flags.directory, arguments.wanted(flags), StoreApplication())
+
+
+def _create(flags: argparse.Namespace) -> None:
+    from kvstore import placing
+
+    places = placing.parse_places(flags.at)
+    cluster = placing.create(flags.directory, places, flags.base_port, flags.storage)
+    print(f"cluster {cluster.id:08x} in {cluster.directory}; copy cluster.toml to every machine,")
+    print("and of the directories each node's own to its machine, beside the file; then start it:")
+    for name in places:
+        print(f"  kvstore node --cluster cluster.toml --name {name}")
+
+
+def _status(flags: argparse.Namespace) -> int:
+    from kvstore import comparison, status
+
+    cluster = Cluster.load(flags.cluster)
+    if flags.hash:
+        compared = comparison.compare(cluster)
+        arguments.print_data(compared.data() if flags.json else compared.lines(), flags.json)
+        return arguments.DONE if compared.good else arguments.FAILED
+    found = status.status(cluster)
+    arguments.print_data(found if flags.json else status.described(found), flags.json)
+    return arguments.DONE
+
+
+def _top(flags: argparse.Namespace) -> None:
+    from kvstore import top
+
+    cluster = Cluster.load(flags.cluster)
+    top.run(cluster, interval_s=flags.interval, once=flags.once, as_json=flags.json)
+
+
+def _backup(flags: argparse.Namespace) -> None:
+    from kvstore import backup
+
+    _tell_progress()
+    manifest = backup.take(Cluster.load(flags.cluster), flags.to, flags.node)
+    print(f"{flags.to}: {manifest.summary()}")
+
+
+def _verify(flags: argparse.Namespace) -> None:
+    from kvstore import archive
+
+    with archive.unpacked(flags.backup) as directory:
+        print(f"{flags.backup} is good: {archive.check(directory).summary()}")
+
+
+def _restore(flags: argparse.Namespace) -> None:
+    from kvstore import restore
+
+    _tell_progress()
+    if flags.directory is None:
+        if flags.nodes is not None or flags.base_port is not None:
+            raise ValueError("--nodes and --base-port belong to --directory: the file says both")
+        cluster = Cluster.load(flags.cluster)
+    else:
+        cluster = restore.create(flags.directory, Wanted(flags.nodes, flags.base_port))
+    manifest = restore.restore(flags.backup, cluster, flags.node)
+    print(f"restored into cluster {cluster.id:08x}: {manifest.summary()}")
+    if flags.directory is not None:
+        print(f"start it: kvstore cluster --directory {flags.directory}")
+
+
+def _tell_progress() -> None:
+    """What takes long says how far it is, on stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
 def _shell(flags: argparse.Namespace) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvstore.config import endpoints, with_endpoints
+from kvstore.joining import is_lost
 from p4xos.config import PEER_OFFSET, Cluster
 from p4xos.creation import Wanted
 from p4xos.launcher import exchange
@@ -24,10 +25,10 @@ class StoreApplication:
     def complete(self, cluster: Cluster, wanted: Wanted) -> Cluster:
         """A new cluster with a RESP endpoint for each node."""
         names = [node.name for node in cluster.nodes]
-        peers = {node.peer for node in cluster.nodes}
+        taken = {node.peer for node in cluster.nodes} | {node.metrics for node in cluster.nodes}
         if wanted.base_port == 0:
-            # Twice as many as needed: some may be the ports that the peers were given just before.
-            candidates = [a for a in free_addresses(2 * len(names)) if a not in peers]
+            # Three times as many as needed: some may be the ports that were given just before.
+            candidates = [a for a in free_addresses(3 * len(names)) if a not in taken]
         else:
             # The template counts all ports from one base, the endpoints of applications first.
             candidates = [Address(n.peer.host, n.peer.port - PEER_OFFSET) for n in cluster.nodes]
@@ -36,6 +37,8 @@ class StoreApplication:
     def command(self, cluster_file: Path, node: str) -> Sequence[str]:
         """What starts one node."""
         arguments = ["node", "--cluster", str(cluster_file), "--name", node]
+        if is_lost(Cluster.load(cluster_file), node):
+            arguments.append("--join")
         return [sys.executable, "-m", "kvstore", *arguments]
 
     def endpoints(self, cluster: Cluster) -> Mapping[str, Address]:

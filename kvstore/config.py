@@ -23,7 +23,7 @@ def endpoints(cluster: Cluster) -> dict[str, Address]:
       ConfigError: the tables [[kvstore]] are no good, or there is none.
     """
     learners = {learner.node for learner in cluster.learners}
-    peers = {node.peer: node.name for node in cluster.nodes}
+    peers = {node.peer for node in cluster.nodes} | {node.metrics for node in cluster.nodes}
     found: dict[str, Address] = {}
     tables = list_of_tables(cluster.extensions, cluster.source, TABLE, ("node", "address"))
     for table in tables:

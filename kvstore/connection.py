@@ -12,10 +12,13 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Sequence
+from time import perf_counter
 
 from kvstore import commands
 from kvstore.commands.client import Client
 from kvstore.commands.table import Entry, unknown_command, wrong_arity
+from kvstore.commands.transactions import NOT_QUEUED, check_queued, refused
+from kvstore.meter import Started
 from kvstore.replies import CommandError, Reply, encode, error_bytes
 from kvstore.resp import ChunkReader, Command, CommandParser
 
@@ -34,13 +37,16 @@ RIDING_READS = 64
 _HTTP_NAMES = frozenset((b"post", b"host:"))
 _HTTP = b"-ERR this port speaks RESP, not HTTP; use a Redis client\r\n"
 
+Run = tuple[list[Command], list[Entry], bool]
+"""Commands, their entries of the table, and whether one of them writes."""
+
 
 class Connection:
     """The state of one client; knows its socket, and neither the log nor the store."""
 
     __slots__ = (
-        "_sent", "backlog", "backlog_bytes", "blocked", "client", "closed", "ended", "last_words",
-        "mask", "out", "outstanding", "parser", "reads", "sock", "unsent",
+        "_sent", "backlog", "backlog_bytes", "blocked", "client", "closed", "ended", "held",
+        "last_words", "mask", "out", "outstanding", "parser", "reads", "sock", "started", "unsent",
     )
 
     def __init__(self, sock: socket.socket, client: Client, chunks: ChunkReader) -> None:
@@ -52,6 +58,8 @@ class Connection:
         self.backlog_bytes = 0
         self.outstanding = 0
         """Commands of the run under way; 0: none is."""
+        self.started: Started | None = None
+        """When the last run was taken, for the meter."""
         self.reads: list[tuple[Entry, Command]] = []
         """What is left of a run of reads that waits for this client to take its replies."""
         self.out: list[bytes] = []
@@ -62,6 +70,8 @@ class Connection:
         """... but for its first bytes, so many."""
         self.blocked = False
         """Its run waits because the log is overloaded."""
+        self.held: Run | None = None
+        """What CLIENT PAUSE holds: taken off the backlog, and not begun."""
         self.ended = False
         """Nothing more will come: the client ended its side, or broke the protocol."""
         self.last_words = b""
@@ -93,14 +103,14 @@ class Connection:
             self.last_words = error_bytes(f"ERR Protocol error: {parser.error}")
         return True
 
-    def next_run(self) -> tuple[list[Command], list[Entry], bool]:
+    def next_run(self) -> Run:
         """Answers connection commands at the head of the backlog, then takes a run off it.
 
         Returns:
-          Commands, their entries of the table, and whether one of them writes; empty lists when
-          nothing is left to run.
+          Empty lists when nothing is left to run.
         """
         backlog = self.backlog
+        client = self.client
         known, find = commands.SPELLINGS.get, commands.find
         run: list[Entry] = []
         start = reads = position = 0
@@ -110,15 +120,23 @@ class Connection:
             if (
                 entry is None
                 or entry.connects
+                or client.transaction is not None
                 or not entry.minimum <= len(command) <= entry.maximum
             ):
                 if run:
                     break  # answered once the run is
                 start = position + 1
                 self._answer(entry, command)
-                if self.client.closing:
+                if client.closing or client.asleep_until:
                     break
+                if client.execution is not None:
+                    self._keep(backlog[start:])
+                    return [client.execution.command], [commands.EXEC], True
                 continue
+            if entry.alone:
+                if not run:
+                    run.append(entry)
+                break
             if not entry.writes:
                 if writes and reads >= RIDING_READS:
                     break
@@ -129,21 +147,26 @@ class Connection:
                 writes = True
             run.append(entry)
         end = start + len(run)
-        if self.client.closing:
+        if client.closing:
             end = len(backlog)
             self.ended = True
         taken = backlog[start : start + len(run)] if start or end < len(backlog) else backlog
-        self.backlog = backlog[end:] if end < len(backlog) else []
-        if not self.backlog:
-            self.backlog_bytes = 0
+        self._keep(backlog[end:] if end < len(backlog) else [])
         return taken, run, writes
+
+    def _keep(self, rest: list[Command]) -> None:
+        """What is left of the backlog."""
+        self.backlog = rest
+        if not rest:
+            self.backlog_bytes = 0
 
     def put_back(self, rest: list[Command]) -> None:
         """Puts the end of a run back in front of the backlog."""
         self.backlog = rest + self.backlog
 
     def _answer(self, entry: Entry | None, command: Command) -> None:
-        """Appends the reply to a connection command, or to one that cannot run."""
+        """Appends the reply to a connection command, or to one that is queued or cannot run."""
+        client = self.client
         try:
             if entry is None:
                 if command[0].lower() in _HTTP_NAMES:
@@ -155,10 +178,31 @@ class Connection:
                     self._hang_up_on_http()
                     return
                 raise wrong_arity(entry)
-            reply = entry.handler(self.client, command)
+            if client.transaction is not None:
+                check_queued(entry, command)
+        except CommandError as error:
+            self._say(refused(client, entry, error))
+            return
+        try:
+            if client.server.monitors:
+                client.server.monitors.show(client, [command])
+            began = perf_counter()
+            if client.transaction is None or entry.name in NOT_QUEUED:
+                reply = entry.handler(client, command)
+            else:
+                reply = client.transaction.add(entry, command)
+            client.server.meter.answered_at_once(entry, command, began, client)
         except CommandError as error:
             reply = error.reply
-        self.out.append(encode(reply, self.client.protocol))
+        if client.execution is not None:
+            return  # the log answers
+        self._say(reply)
+
+    def _say(self, reply: Reply) -> None:
+        """Appends a reply, unless the client wants none."""
+        client = self.client
+        if not client.muted or client.hears():
+            self.out.append(encode(reply, client.protocol))
 
     def _hang_up_on_http(self) -> None:
         """A browser made to send commands must not reach the store with what follows."""
@@ -168,11 +212,19 @@ class Connection:
     def complete(self, replies: Sequence[Reply]) -> None:
         """Ends the run under way with these replies, one for each of its commands."""
         self.outstanding = 0
-        protocol = self.client.protocol
+        client = self.client
+        if client.execution is not None:
+            execution, client.execution = client.execution, None
+            replies = [execution.finish(client, replies[0])]
+        if client.muted:
+            replies = [reply for reply in replies if client.hears()]
+        protocol = client.protocol
         self.out += [encode(reply, protocol) for reply in replies]
 
     def send(self) -> bool:
         """Sends what there is, in one call; false: the peer is gone."""
+        if self.client.asleep_until:
+            return True
         if self._sent < len(self.unsent):
             self.out.insert(0, self.unsent[self._sent :])
         elif not self.out:
@@ -201,7 +253,9 @@ class Connection:
     @property
     def finished(self) -> bool:
         """Everything that ever came is answered and sent, and nothing more will come."""
-        return self.ended and not (self.outstanding or self.backlog or self.out or self.unsent)
+        return self.ended and not (
+            self.outstanding or self.backlog or self.out or self.unsent or self.held
+        )
 
     def wanted_mask(self) -> int:
         """What epoll should wait for."""

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from kvstore import commands
-from kvstore.commands.table import unknown_command, wrong_arity
-from kvstore.packing import BadValue, split_value, take_database
+from kvstore.commands.table import Entry, unknown_command, wrong_arity
+from kvstore.digest import Moments
+from kvstore.keyspace import Keyspace
+from kvstore.logtime import LEAP_MS
+from kvstore.packing import (
+    TRANSACTION,
+    BadValue,
+    split_transaction,
+    split_value,
+    take_database,
+)
 from kvstore.replies import CommandError, Reply
 from kvstore.resp import Command
 from kvstore.store import Store
 from p4xos.errors import P4xosError
 from p4xos.log import Delivered
+
+SWEEP_KEYS = 64
+"""Keys that are due, removed with an entry of clients: some tenths of a millisecond."""
+IDLE_SWEEP_KEYS = 512
+"""The same for an entry that only moves time: some milliseconds."""
+
+RIDING_BYTES = 64 << 20
+"""Replies to the reads in one value: they cannot wait until their client takes the first ones."""
 
 
 class KvStateMachine:
@@ -22,10 +39,28 @@ class KvStateMachine:
     their place among the writes of a pipeline, run only where their client waits.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, origin: int = 0, *, alone: bool = True) -> None:
+        """With the state that the store has.
+
+        Args:
+          store: the replica's.
+          origin: this learner's id, for the entries that it proposes.
+          alone: the cluster has no other learner; the same on all replicas.
+        """
         self.store = store
-        self.counters = {"commands_applied": 0, "bad_values": 0, "bad_commands": 0}
-        """`bad_*`: what no replica of this version proposes; skipped on all of them alike."""
+        self.origin = origin
+        self._room = RIDING_BYTES
+        store.time.alone = alone
+        self.moments = Moments(store)
+        """States at given instances, for whoever compares replicas."""
+        self.counters = dict.fromkeys(
+            ("commands_applied", "bad_values", "bad_commands", "keys_expired", "leaps_refused"), 0
+        )
+        """`bad_*`: what no replica of this version proposes; skipped on all of them alike.
+        `leaps_refused`: stamps too far ahead to be believed from one node (`kvstore.logtime`)."""
+        self.on_leap: Callable[[], None] = _ignore
+        """Called when another node's stamp was not believed, though this node's clock confirms it:
+        an entry of this node settles it."""
         self.on_replies: Callable[[int, list[Reply]], None] = _ignore
         """Gets each own ticket's replies, in the order of its commands, once they are written."""
         self.on_unknown: Callable[[Sequence[int], P4xosError], None] = _ignore
@@ -38,33 +73,58 @@ class KvStateMachine:
         """As `StateMachine.applied`."""
         return self.store.applied
 
-    def learner_state(self) -> bytes:
+    def learner_state(self) -> Mapping[bytes, bytes]:
         """As `StateMachine.learner_state`."""
         return self.store.learner_state()
 
-    def apply(self, batch: Sequence[Delivered], through: int, learner_state: bytes) -> None:
+    def apply(
+        self,
+        batch: Sequence[Delivered],
+        through: int,
+        learner_state: Mapping[bytes, bytes | None],
+    ) -> None:
         """As `StateMachine.apply`; then the waiting clients get their replies.
 
         Raises:
           StoreError: the batch could not be written; no reply of it was sent.
         """
         results: list[tuple[int, list[Reply]]] = []
-        for _, ticket, payload in batch:
+        for instance, ticket, payload in batch:
+            if instance > self.moments.due:
+                self.moments.reached(instance - 1)
             try:
-                entries = split_value(payload)
+                stamp, origin, entries = split_value(payload)
             except BadValue:
                 self.counters["bad_values"] += 1
                 entries = []
+            else:
+                self._begin(instance, stamp, origin, idle=not entries)
+            self._room = RIDING_BYTES
             replies = self._run(entries, own=ticket is not None)
             if ticket is not None:
                 results.append((ticket, replies))
         self.store.commit(through, learner_state)
+        if through >= self.moments.due:
+            self.moments.reached(through)
         for ticket, replies in results:
             self.on_replies(ticket, replies)
         self.on_applied()
 
-    def _run(self, entries: list[Command], *, own: bool) -> list[Reply]:
-        """Runs the commands of one value; replies in their order."""
+    def _begin(self, instance: int, stamp: int, origin: int, *, idle: bool) -> None:
+        """Moves log time, and removes keys that are due; more of them when nobody waits."""
+        limit = IDLE_SWEEP_KEYS if idle else SWEEP_KEYS
+        believed, swept = self.store.begin(instance, stamp, origin, limit)
+        if swept:
+            self.counters["keys_expired"] += swept
+        if not believed:
+            self.counters["leaps_refused"] += 1
+            if origin != self.origin and self.store.clock() >= stamp - LEAP_MS:
+                self.on_leap()
+
+    def _run(
+        self, entries: list[Command], *, own: bool, nested: bool = False
+    ) -> list[Reply]:
+        """Runs the commands of one value, or of a transaction in one; replies in their order."""
         known, find = commands.SPELLINGS.get, commands.find
         keyspaces = self.store.keyspaces
         database_0 = keyspaces[0]
@@ -75,6 +135,9 @@ class KvStateMachine:
             try:
                 if entry is None:
                     database, command = take_database(command)
+                    if command and command[0] == TRANSACTION and not nested:
+                        replies.append(self._run_transaction(command, own=own))
+                        continue
                     keyspace = keyspaces[database]
                     entry = find(command[0]) if command else None
                     if entry is None:
@@ -83,14 +146,43 @@ class KvStateMachine:
                 if not entry.minimum <= len(command) <= entry.maximum:
                     self.counters["bad_commands"] += 1
                     raise wrong_arity(entry)
-                if entry.writes or (own and not entry.connects):
+                if entry.writes:
                     replies.append(entry.handler(keyspace, command))
                 else:
-                    replies.append(None)
+                    replies.append(self._ride(entry, keyspace, command) if own else None)
             except CommandError as error:
                 replies.append(error.reply)
         self.counters["commands_applied"] += len(entries)
         return replies
+
+    def _ride(self, entry: Entry, keyspace: Keyspace, command: Command) -> Reply:
+        """Runs a read that keeps its place among writes, for the client that waits here."""
+        if entry.connects:
+            return None
+        if self._room <= 0:
+            raise CommandError(
+                f"ERR replies to reads among these writes are over {RIDING_BYTES} bytes; "
+                "read them apart from the writes, or in smaller pieces"
+            )
+        reply = entry.handler(keyspace, command)
+        if type(reply) is bytes:
+            self._room -= len(reply)
+        elif type(reply) is list:
+            self._room -= sum([len(item) for item in reply if type(item) is bytes])
+        return reply
+
+    def _run_transaction(self, command: Command, *, own: bool) -> Reply:
+        """Runs the commands of a transaction; None when a watched key has changed."""
+        try:
+            watched, entries = split_transaction(command)
+        except BadValue:
+            self.counters["bad_commands"] += 1
+            raise unknown_command(command) from None
+        keyspaces = self.store.keyspaces
+        for database, key, version in watched:
+            if keyspaces[database].version(key) != version:
+                return None
+        return self._run(entries, own=own, nested=True)
 
     def unknown(self, tickets: Sequence[int], error: P4xosError) -> None:
         """As `StateMachine.unknown`."""
@@ -101,6 +193,10 @@ class KvStateMachine:
         """As `StateMachine.sync`."""
         return self.store.sync()
 
+    def write_out(self) -> None:
+        """As `WritingOut.write_out`."""
+        self.store.write_out()
+
     def snapshot(self, directory: Path) -> int:
         """As `StateMachine.snapshot`."""
         return self.store.snapshot(directory)
@@ -108,6 +204,7 @@ class KvStateMachine:
     def install(self, directory: Path) -> None:
         """As `StateMachine.install`."""
         self.store.install(directory)
+        self.moments.jumped(self.store.applied)
 
 
 def _ignore(*_: object) -> None:

@@ -29,6 +29,17 @@ class Flags(NamedTuple):
     names: tuple[bytes, ...]
 
 
+class Raw(NamedTuple):
+    """A reply of a type that no command of the store has, as its bytes; for DEBUG PROTOCOL."""
+
+    resp2: bytes
+    resp3: bytes
+
+
+class NoArray(NamedTuple):
+    """An array that is missing, as an aborted EXEC answers; RESP2 has a null of its own for it."""
+
+
 class Error(NamedTuple):
     """An error reply, its code first: `ERR ...`."""
 
@@ -43,9 +54,9 @@ class CommandError(Exception):
         super().__init__(self.reply.text.decode("utf-8", "replace"))
 
 
-Reply = None | bytes | int | float | Status | Verbatim | Flags | Error | list["Reply"] | dict[
-    bytes, "Reply"
-]
+Reply = None | bytes | int | float | Status | Verbatim | Flags | Raw | Error | NoArray | list[
+    "Reply"
+] | dict[bytes, "Reply"]
 """bool is an int, and is encoded as one in RESP2."""
 
 RESP2 = 2
@@ -79,6 +90,10 @@ def _null(reply: None, protocol: int) -> bytes:
 
 def _bulk(reply: bytes, protocol: int) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(reply), reply)
+
+
+def _no_array(reply: NoArray, protocol: int) -> bytes:
+    return b"*-1\r\n" if protocol == RESP2 else b"_\r\n"
 
 
 def _integer(reply: int, protocol: int) -> bytes:
@@ -115,6 +130,10 @@ def _flags(reply: Flags, protocol: int) -> bytes:
     return b"%b%d\r\n%b" % (mark, len(reply.names), b"".join(b"+%b\r\n" % n for n in reply.names))
 
 
+def _raw(reply: Raw, protocol: int) -> bytes:
+    return reply.resp2 if protocol == RESP2 else reply.resp3
+
+
 def _array(reply: list[Reply], protocol: int) -> bytes:
     return b"*%d\r\n%b" % (len(reply), b"".join([encode(item, protocol) for item in reply]))
 
@@ -134,7 +153,9 @@ _ENCODERS: dict[type, Callable[..., bytes]] = {
     Status: _status,
     Verbatim: _verbatim,
     Flags: _flags,
+    Raw: _raw,
     Error: _error,
+    NoArray: _no_array,
     list: _array,
     dict: _map,
 }

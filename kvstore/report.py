@@ -1,66 +1,160 @@
-"""What the server and its node tell of themselves: INFO's sections, CONFIG GET's parameters."""
+"""What the server and its node tell of themselves: INFO's sections, CONFIG's parameters."""
 
 from __future__ import annotations
 
 import os
+import resource
+import secrets
+import sys
+import time
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.client import Section
 from kvstore.commands.connection import SERVER_VERSION
+from kvstore.keyspace import MAX_VALUE_BYTES
 from kvstore.packing import DATABASES
-from kvstore.resp import MAX_BULK_BYTES
+from kvstore.settings import Setting, Settings, fixed
 
 if TYPE_CHECKING:
     from kvstore.server import KvServer
 
+_STARTED = time.monotonic()
+_RUN_ID = secrets.token_hex(20)
+"""Of this process, as Redis has one of each start."""
 
-def settings(server: KvServer) -> Mapping[str, str]:
-    """What CONFIG GET tells: what holds here, under the names that Redis has for it."""
-    return {
+
+def settings(server: KvServer) -> Settings:
+    """What CONFIG knows: what holds here, under the names that Redis has for it."""
+    slowlog = server.meter.slowlog
+
+    def set_max_clients(count: int) -> None:
+        server.max_clients = count
+
+    def set_slower_than(limit_us: int) -> None:
+        slowlog.slower_than_us = limit_us
+
+    def set_max_length(count: int) -> None:
+        slowlog.max_length = count
+
+    changeable = [
+        Setting("maxclients", lambda: server.max_clients, set_max_clients, 1, (1 << 32) - 1),
+        Setting("slowlog-log-slower-than", lambda: slowlog.slower_than_us, set_slower_than, -1),
+        Setting("slowlog-max-len", lambda: slowlog.max_length, set_max_length),
+    ]
+    facts = {
+        "appendfsync": "always",
         "appendonly": "yes",
         "bind": server.host,
-        "databases": str(DATABASES),
-        "maxclients": str(server.max_clients),
-        "maxmemory": "0",
+        "cluster-enabled": "no",
+        "daemonize": "no",
+        "databases": DATABASES,
+        "latency-monitor-threshold": 0,
+        "maxmemory": 0,
         "maxmemory-policy": "noeviction",
-        "port": str(server.port),
-        "proto-max-bulk-len": str(MAX_BULK_BYTES),
+        "notify-keyspace-events": "",
+        "port": server.port,
+        "proto-max-bulk-len": MAX_VALUE_BYTES,
+        "protected-mode": "no",
+        "requirepass": "",
         "save": "",
-        "timeout": "0",
+        "timeout": 0,
     }
+    return Settings([*changeable, *(fixed(name, value) for name, value in facts.items())])
 
 
 def sections(server: KvServer, node: Mapping[str, Section]) -> Mapping[str, Section]:
     """INFO: Redis' titles and fields for what both have, then the node's own."""
     counters = server.counters
     return {
-        "Server": {
-            "redis_version": SERVER_VERSION.decode(),
-            "redis_mode": "standalone",
-            "process_id": os.getpid(),
-            "tcp_port": server.port,
-        },
+        "Server": _about_server(server),
         "Clients": {
             "connected_clients": server.connected,
+            "cluster_connections": 0,
             "maxclients": server.max_clients,
+            "blocked_clients": 0,
+            "tracking_clients": 0,
         },
-        "Replication": {"role": "master", "connected_slaves": 0},
+        "Memory": _about_memory(),
+        "Persistence": {
+            "loading": 0,
+            "async_loading": 0,
+            "rdb_bgsave_in_progress": 0,
+            "rdb_last_bgsave_status": "ok",
+            "aof_enabled": 1,
+            "aof_rewrite_in_progress": 0,
+            "aof_rewrite_scheduled": 0,
+            "aof_last_write_status": "ok",
+        },
         "Stats": {
             "total_connections_received": counters["connections_accepted"],
             "total_commands_processed": counters["commands_received"],
             "rejected_connections": counters["connections_refused"],
+            "expired_keys": server.machine.counters["keys_expired"],
+            "evicted_keys": 0,
+            "total_forks": 0,
             **counters,
             **server.machine.counters,
         },
+        "Replication": {
+            "role": "master",
+            "connected_slaves": 0,
+            "master_failover_state": "no-failover",
+            "master_repl_offset": server.store.applied,
+        },
+        "CPU": _about_processor(),
+        "Cluster": {"cluster_enabled": 0},
         "Log": {"applied": server.log.applied, "stored": server.store.applied},
         **node,
         "Keyspace": {
-            f"db{space.database}": f"keys={space.count()},expires=0,avg_ttl=0"
+            f"db{space.database}": f"keys={count},expires={space.expiring()},avg_ttl=0"
             for space in server.store.keyspaces
-            if space.count()
+            if (count := space.count())
         },
+    }
+
+
+def _about_server(server: KvServer) -> Section:
+    up_s = int(time.monotonic() - _STARTED)
+    return {
+        "redis_version": SERVER_VERSION.decode(),
+        "redis_mode": "standalone",
+        "os": " ".join(os.uname()[i] for i in (0, 2, 4)),
+        "arch_bits": 64 if sys.maxsize > 1 << 32 else 32,
+        "process_id": os.getpid(),
+        "run_id": _RUN_ID,
+        "tcp_port": server.port,
+        "server_time_usec": time.time_ns() // 1000,
+        "uptime_in_seconds": up_s,
+        "uptime_in_days": up_s // 86400,
+    }
+
+
+def _about_memory() -> Section:
+    """Of the whole process; what Redis counts by itself is what the system counts."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "used_memory": resident,
+        "used_memory_human": f"{resident / (1 << 20):.2f}M",
+        "used_memory_rss": resident,
+        "used_memory_peak": max(peak, resident),
+        "maxmemory": 0,
+        "maxmemory_human": "0B",
+        "maxmemory_policy": "noeviction",
+        "mem_allocator": "libc",
+    }
+
+
+def _about_processor() -> Section:
+    own, children = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "used_cpu_sys": f"{own.ru_stime:.6f}",
+        "used_cpu_user": f"{own.ru_utime:.6f}",
+        "used_cpu_sys_children": f"{children.ru_stime:.6f}",
+        "used_cpu_user_children": f"{children.ru_utime:.6f}",
     }
 
 

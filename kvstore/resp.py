@@ -26,10 +26,10 @@ MAX_LINE_BYTES = 64 * 1024
 """Redis' PROTO_INLINE_MAX_SIZE: an inline command, or a header without its end."""
 MAX_ARGUMENTS = 1024 * 1024
 """Arguments of one command, Redis' old bound. Today's Redis takes 2^31, which only costs memory."""
-MAX_BULK_BYTES = 64 << 20
-"""One argument. Far above what the log carries, so that too large a value meets the reply that
-names the sizes; Redis' proto-max-bulk-len is 512 MiB, too much to buffer for a refusal."""
-MAX_COMMAND_BYTES = 2 * MAX_BULK_BYTES
+MAX_BULK_BYTES = 8 << 20
+"""One argument: the longest value there is (`kvstore.keyspace`). Redis refuses what is over its
+proto-max-bulk-len in the same words, and closes."""
+MAX_COMMAND_BYTES = 8 * MAX_BULK_BYTES
 """All arguments of one command together: what an unfinished command may hold in memory."""
 
 _HAZARD = re.compile(rb"[*%~>|][0-9]{6}")

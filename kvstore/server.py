@@ -17,18 +17,24 @@ import select
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from time import monotonic
 
 import trio
 
 from kvstore.batcher import WriteBatcher
 from kvstore.commands.client import Client, Section, ServerFacts
 from kvstore.commands.table import Entry
-from kvstore.connection import Connection
+from kvstore.commands.transactions import add_watched
+from kvstore.connection import Connection, Run
+from kvstore.keyspace import NeedsTime
 from kvstore.listening import listen
 from kvstore.machine import KvStateMachine
+from kvstore.meter import Meter
+from kvstore.monitors import Monitors
 from kvstore.replies import CommandError, Error, Reply, encode, error_bytes
 from kvstore.report import sections, settings
 from kvstore.resp import ChunkReader, Command
+from kvstore.timekeeper import TimeKeeper
 from p4xos.errors import NoQuorum, P4xosError
 from p4xos.log import ReplicatedLog
 
@@ -40,6 +46,8 @@ ACCEPTS = 128
 """New clients of one turn."""
 READ_BYTES = 64 * 1024
 """Replies made before a client is asked to take them; more reads of its run wait."""
+TRANSACTION_ROOM = 64
+"""Bytes of a transaction beside its commands and watched keys."""
 RETRY_S = 0.01
 """How long to wait before an overloaded log, or a process out of descriptors, is tried again."""
 
@@ -55,6 +63,7 @@ class KvServer:
         info: Callable[[], Mapping[str, Section]] = dict,
         *,
         max_clients: int = MAX_CLIENTS,
+        copies: int = 0,
     ) -> None:
         """A server that does nothing until `run`.
 
@@ -64,6 +73,7 @@ class KvServer:
           listener: bound (`kvstore.listening`); `run` makes it listen, and closes it.
           info: sections for INFO beside the server's own, by title.
           max_clients: more are told so and closed.
+          copies: nodes beside one that have an acknowledged write on disk, at the least.
         """
         self.log = log
         self.machine = machine
@@ -79,10 +89,24 @@ class KvServer:
             0,
         )
         """What happened since the start, by reason."""
+        self.meter = Meter()
+        """What commands took."""
         self._facts = ServerFacts(
-            lambda: sections(self, info()), lambda: settings(self), self._clients
+            lambda: sections(self, info()), lambda: settings(self), self._clients, self.meter
         )
-        self._batcher = WriteBatcher(log, self.counters, self._watch)
+        self._batcher = WriteBatcher(
+            log, self.counters, self._watch, self.store.clock, machine.origin
+        )
+        self._facts.transaction_bytes_max = self._batcher.command_bytes_max - TRANSACTION_ROOM
+        self._monitors = Monitors(lambda looking: self._dirty.append(looking), self._close)
+        self._facts.monitors = self._monitors
+        self._facts.monitor = self._monitor
+        self._facts.close = self._hang_up
+        self._facts.pause = self._pause
+        self._facts.reload = self.store.memory.forget
+        self._facts.copies = lambda: copies
+        self._facts.applied = lambda: self.store.applied
+        self._time = TimeKeeper(self.store, self._batcher, machine.origin, self._wake_up)
         self._chunks = ChunkReader()
         self._connections: dict[int, Connection] = {}
         self._next_id = 1
@@ -92,13 +116,18 @@ class KvServer:
         """Connections with replies to send."""
         self._reads: list[tuple[Connection, list[tuple[Entry, Command]]]] = []
         """Runs that wait for the next read index."""
+        self._held: dict[Connection, None] = {}
+        """Connections that DEBUG SLEEP or CLIENT PAUSE holds; looked at every `RETRY_S`."""
+        self._paused_until = 0.0
+        self._pauses_writes_only = False
         self._accepting = True
         self._epoll: select.epoll | None = None
         self._listener = listener
         self._wake = -1
         machine.on_replies = self._complete
         machine.on_unknown = self._unknown
-        machine.on_applied = self.flush
+        machine.on_applied = self._applied
+        machine.on_leap = self._time.want
 
     async def run(self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled; `started` gets the bound port.
@@ -110,13 +139,19 @@ class KvServer:
             self._open()
             assert self._epoll is not None
             task_status.started(self.port)
-            while True:
-                waiting = bool(self._batcher.waiting) or not self._accepting
-                with trio.move_on_after(RETRY_S) if waiting else nullcontext():
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())
-                self._turn()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._time.run)
+                await self._serve(self._epoll)
         finally:
             self._close_all()
+
+    async def _serve(self, epoll: select.epoll) -> None:
+        batcher, time = self._batcher, self._time
+        while True:
+            waiting = batcher.waiting or time.waiting or self._held or not self._accepting
+            with trio.move_on_after(RETRY_S) if waiting else nullcontext():
+                await trio.lowlevel.wait_readable(epoll.fileno())
+            self._turn()
 
     def _open(self) -> None:
         listen(self._listener)
@@ -156,9 +191,11 @@ class KvServer:
                 self._drained(connection)
             if events & ~select.EPOLLOUT and not connection.closed:
                 self._receive(connection, events)
-        ready, self._ready = self._ready, []
+        ready, self._ready = [*self._held, *self._ready], []
+        self._held.clear()
         for connection in ready:
             self._go_on(connection)
+        self._read_late()
         self._batcher.propose()
         self._request_reads()
         # What the log did not take waits for its next delivery, or `RETRY_S`: no wake for that.
@@ -213,24 +250,78 @@ class KvServer:
         """Starts a connection's next run, if it may."""
         if connection.closed or connection.outstanding or connection.choked:
             return
-        if connection.backlog:
-            waiting = len(connection.backlog)
-            run, entries, writes = connection.next_run()
-            self.counters["commands_received"] += waiting - len(connection.backlog)
+        if (connection.held or connection.client.asleep_until) and self._holds(connection):
+            return
+        if connection.held or connection.backlog:
+            run, entries, writes = self._take_run(connection)
             if writes:
                 too_large = self._batcher.add(connection, run)
                 if too_large:
                     self._refuse_large(connection, too_large)
+                else:
+                    taken = connection.outstanding
+                    connection.started = self.meter.start(entries[:taken], run, writes=True)
             elif run:
                 connection.outstanding = len(run)
+                connection.started = self.meter.start(entries, run, writes=False)
                 self._reads.append((connection, list(zip(entries, run, strict=True))))
+            if self._monitors and connection.client.execution is None:
+                self._monitors.show(connection.client, run[: connection.outstanding])
         if connection.ended or connection.out:
             self._dirty.append(connection)
         if connection.backlog_bytes or connection.mask != select.EPOLLIN:
             self._watch(connection)
 
+    def _take_run(self, connection: Connection) -> Run:
+        """A connection's next run; an empty one if there is none, or if it is to wait."""
+        if connection.held:
+            run, connection.held = connection.held, None
+        else:
+            waiting = len(connection.backlog)
+            run = connection.next_run()
+            self.counters["commands_received"] += waiting - len(connection.backlog)
+        if self._paused_until and run[0]:
+            connection.held = run
+        if connection.held or connection.client.asleep_until:
+            if self._holds(connection):
+                return [], [], False
+            connection.held = None
+        return run
+
+    def _holds(self, connection: Connection) -> bool:
+        """Whether a connection that sleeps, or has a run that a pause may hold, must wait."""
+        now = monotonic()
+        client = connection.client
+        if now >= self._paused_until:
+            self._paused_until = 0.0
+        if client.asleep_until and now >= client.asleep_until:
+            client.asleep_until = 0.0
+        paused = connection.held is not None and self._paused_until and (
+            connection.held[2] or not self._pauses_writes_only
+        )
+        if not (paused or client.asleep_until):
+            return False
+        self._held[connection] = None
+        self._watch(connection)
+        return True
+
+    def _pause(self, seconds: float, writes_only: bool) -> None:
+        self._paused_until = monotonic() + seconds if seconds else 0.0
+        self._pauses_writes_only = writes_only
+
+    def _monitor(self, client: Client) -> None:
+        for connection in self._connections.values():
+            if connection.client is client:
+                self._monitors.add(connection)
+
+    def _hang_up(self, client: Client) -> None:
+        for connection in list(self._connections.values()):
+            if connection.client is client:
+                self._close(connection)
+
     def _refuse_large(self, connection: Connection, size: int) -> None:
         self.counters["commands_too_large"] += 1
+        connection.client.execution = None
         connection.out.append(
             error_bytes(
                 f"ERR command of {size} bytes is over the limit of "
@@ -262,10 +353,19 @@ class KvServer:
 
         self.log.read_index(answer)
 
-    def _read(self, connection: Connection, run: list[tuple[Entry, Command]]) -> None:
-        """Runs reads on the local store until the client has more than it takes."""
+    def _read(
+        self, connection: Connection, run: list[tuple[Entry, Command]], *, late: bool = False
+    ) -> None:
+        """Runs reads on the local store until the client has more than it takes.
+
+        Args:
+          connection: whose reads they are.
+          run: the reads, each with its entry of the table.
+          late: they have waited for log time, which is all that counts for them now.
+        """
         client = connection.client
-        keyspace = self.store.keyspaces[client.database]
+        keyspace = self.store.readers[client.database]
+        keyspace.moment = 0 if late else self.store.clock()
         protocol = client.protocol
         out = connection.out
         self._dirty.append(connection)
@@ -277,13 +377,29 @@ class KvServer:
                 connection.reads = run[position:]
                 return
             try:
-                reply = encode(entry.handler(keyspace, command), protocol)
+                value = entry.handler(keyspace, command)
+                if entry.alone:
+                    value = add_watched(client, command, value)
+                reply = encode(value, protocol)
             except CommandError as error:
                 reply = encode(error.reply, protocol)
+            except NeedsTime:
+                connection.reads = []
+                self._time.wait_for(keyspace.moment, connection, run[position:])
+                return
+            if client.muted and not client.hears():
+                continue
             out.append(reply)
             size += len(reply)
         connection.reads = []
         connection.outstanding = 0
+        self.meter.finish(connection.started, client)
+
+    def _read_late(self) -> None:
+        """Runs the reads whose time has come."""
+        for connection, run, _, _ in self._time.take_ready():
+            if not connection.closed:
+                self._read(connection, run, late=True)
 
     def _complete(self, ticket: int, replies: list[Reply]) -> None:
         """Hands the replies of one value to the connections whose runs it holds."""
@@ -293,6 +409,7 @@ class KvServer:
             end = position + connection.outstanding
             if not connection.closed:
                 connection.complete(replies[position:end])
+                self.meter.finish(connection.started, connection.client)
                 dirty.append(connection)
             position = end
 
@@ -305,6 +422,12 @@ class KvServer:
                 if not connection.closed:
                     connection.complete([reply] * connection.outstanding)
                     self._dirty.append(connection)
+
+    def _applied(self) -> None:
+        """Entries were applied, and their clients have their replies: sends them."""
+        self._time.applied()
+        self._read_late()
+        self.flush()
 
     def flush(self) -> None:
         """Sends the replies that wait, one call for each connection; cheap when there are none."""
@@ -322,6 +445,9 @@ class KvServer:
                 self._ready.append(connection)
 
     def _send(self, connection: Connection) -> None:
+        if connection.client.asleep_until and connection not in self._held:
+            self._held[connection] = None  # fell asleep by an EXEC, which nothing may follow
+            self._wake_up()
         if not connection.send():
             self.counters["connections_lost"] += 1
             self._close(connection)

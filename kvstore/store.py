@@ -1,61 +1,66 @@
 """One replica's data in RocksDB: keys, counts, applied instance and learner state in one batch.
 
-Strategy. Everything lives in one column family, told apart by the first byte of the key, so one
-`WriteBatch` is atomic over all of it. During a batch, writes go to `_dirty` and are seen by the
-reads behind them; `commit` writes them with `applied`. `_recent` keeps what was lately read or
-written, so that a hot key costs a dictionary look-up and no RocksDB call. Writes reach the
-operating system at once and the disk at `sync`: after a crash RocksDB's log ends somewhere, and
-whatever it holds, data and `applied` agree (docs/PROTOCOL.md, section 7; docs/traps.md, 14).
+Strategy. Everything lives in one column family, told apart by the first byte of the key
+(`kvstore.records`), so one `WriteBatch` is atomic over all of it. During a batch, writes go to
+`memory` and are seen by the reads behind them; `commit` writes them with `applied` and log time.
+Writes reach the operating system at once and the disk at `sync`: after a crash RocksDB's log ends
+somewhere, and whatever it holds, data and `applied` agree (docs/PROTOCOL.md, section 7;
+docs/traps.md, 14).
 
-All calls come from one thread, save `sync`, which a worker thread may make.
+All calls come from one thread, save `sync` and `write_out`, which a worker thread may make.
 """
 
 from __future__ import annotations
 
+import shutil
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Self
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     Checkpoint,
     DBRecoveryMode,
     Options,
     Rdict,
+    ReadOptions,
     WriteBatch,
 )
 
+from kvstore.digest import Record, View, overlaid
+from kvstore.expiry import ExpiryIndex
+from kvstore.keyspace import Keyspace, Reader
+from kvstore.logtime import Clock, LogTime, wall_clock
+from kvstore.memory import Memory
 from kvstore.packing import DATABASES
-from kvstore.replies import CommandError
+from kvstore.records import DATA, INDEX, U64, stamp_of
 from p4xos import generations
 from p4xos.errors import P4xosError
 from p4xos.generations import explain
 
-FORMAT = 1
+__all__ = ["Keyspace", "Store", "StoreError"]
+
+FORMAT = 2
 """Version of all that is below; a store of another one is refused."""
-CACHE_BYTES = 8 << 20
-"""Keys and values in one generation of `_recent`; two generations exist."""
-CACHE_KEYS = 65536
-"""Keys in one generation; each costs some 150 bytes beside its text."""
 POINT_DELETES = 64
 """A database of no more keys is emptied key by key: every range tombstone slows all later reads."""
-STRING = b"s"
-"""First byte of a stored string; other first bytes are for other kinds of value."""
 
+_BINDING_FILE = "rocksdict-config.json"
+"""What the binding writes beside RocksDB's files, at every opening."""
 _META_FORMAT = b"\x00format"
 _META_APPLIED = b"\x00applied"
 _META_LEARNER = b"\x00learner"
 _META_COUNTS = b"\x00counts"
-_DATA = 0x10
-"""First byte of database 0's keys; the sixteen databases follow one another."""
-_U64 = struct.Struct(">Q")
+_META_TIME = b"\x00time"
 _FORMAT = struct.Struct(">II")
-_COUNTS = struct.Struct(f">{DATABASES}Q")
-_WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
+_COUNTS = struct.Struct(f">{2 * DATABASES}Q{DATABASES}B")
+"""Keys of each slot, keys with an expiry of each slot, the slot of each database."""
 
 
 class StoreError(P4xosError):
@@ -66,28 +71,25 @@ class StoreError(P4xosError):
         self.directory = directory
 
 
-class _Missing:
-    """Marks that a cache says nothing about a key; None says that the key does not exist."""
-
-
-_MISSING: Final = _Missing()
-
-
 class Store:
     """The state of one replica; `Store(directory, cluster)` opens or creates it."""
 
-    def __init__(self, directory: Path, cluster: int) -> None:
+    def __init__(self, directory: Path, cluster: int, clock: Clock = wall_clock) -> None:
         """Opens the store.
 
         Args:
           directory: created when it does not exist.
           cluster: the cluster's id; a store of another cluster is refused.
+          clock: this node's, for what it proposes and reads; the state never depends on it.
 
         Raises:
           StoreError: in use, damaged, of another cluster or format, or not permitted.
         """
         self.directory = directory
         self.cluster = cluster
+        self.clock = clock
+        self._prepare()
+        self._writing_out = threading.Lock()  # RocksDB must not be closed in the middle of it
         try:
             self._live = generations.open_current(directory)
         except OSError as error:
@@ -95,7 +97,6 @@ class Store:
         except ValueError as error:
             raise StoreError(directory, str(error)) from error
         self._database = self._open(self._live)
-        self._reset()
         try:
             self._load_meta(fresh=not generations.is_marked(directory))
             generations.mark(directory, self._live)
@@ -105,7 +106,15 @@ class Store:
         except BaseException:
             self._database.close()
             raise
+
+    def _prepare(self) -> None:
+        """What stands for the content of the database; `_reset` and `_load_meta` fill it."""
+        self.memory = Memory(self._get)
+        self.time = LogTime()
+        self.expiries = ExpiryIndex(self.memory, self.stored_keys)
         self.keyspaces = [Keyspace(self, database) for database in range(DATABASES)]
+        self.readers = [Reader(self, database) for database in range(DATABASES)]
+        self._reset()
 
     def _open(self, path: Path) -> Rdict:
         try:
@@ -115,15 +124,18 @@ class Store:
 
     def _reset(self) -> None:
         """Forgets everything that stands for the content of the database."""
-        self._recent: dict[bytes, bytes | None] = {}
-        self._older: dict[bytes, bytes | None] = {}
-        self._recent_bytes = 0
-        self._dirty: dict[bytes, bytes | None] = {}
-        self._cleared: set[int] = set()
-        """First bytes of databases emptied in this batch: RocksDB's content does not count."""
+        self.memory.reset()
+        self.time.reset()
+        self.expiries.reset()
+        self.counts = [0] * DATABASES
+        """Records of each slot, those of keys that are due among them."""
+        self._set_slots(list(range(DATABASES)))
+        self.stamp = stamp_of(0)
+        """What `Keyspace.put` writes before a value: the kind, and the entry under way."""
+        self.large_bytes = 0
+        """Of large values that the entry under way has written."""
         self._stored_counts = b""
-        self._stored_learner = b""
-        self._counts = [0] * DATABASES
+        self._stored_time = b""
         self._applied = 0
         self._synced = 0
 
@@ -138,7 +150,7 @@ class Store:
             except Exception as error:
                 raise StoreError(self.directory, explain(error)) from error
             return
-        version, cluster = _FORMAT.unpack(found)
+        version, cluster = _FORMAT.unpack_from(found)
         if version != FORMAT:
             raise StoreError(
                 self.directory, f"it has format {version}, this program writes format {FORMAT}; "
@@ -149,13 +161,19 @@ class Store:
                 self.directory, f"it belongs to cluster {cluster:08x}, not to {self.cluster:08x}; "
                 "name another directory, or move this one away"
             )
-        applied, learner, counts = map(self._get, (_META_APPLIED, _META_LEARNER, _META_COUNTS))
+        applied = self._get(_META_APPLIED)
+        counts, time = self._get(_META_COUNTS), self._get(_META_TIME)
         if applied is not None:
-            self._applied = self._synced = _U64.unpack(applied)[0]
-        self._stored_learner = learner or b""
+            self._applied = self._synced = U64.unpack(applied)[0]
+        if time is not None:
+            self._stored_time = time
+            self.time.unpack(time)
         if counts is not None:
             self._stored_counts = counts
-            self._counts = list(_COUNTS.unpack(counts))
+            numbers = list(_COUNTS.unpack(counts))
+            self.counts = numbers[:DATABASES]
+            self.expiries.load(numbers[DATABASES : 2 * DATABASES])
+            self._set_slots(numbers[2 * DATABASES :])
 
     def _get(self, key: bytes) -> bytes | None:
         try:
@@ -169,42 +187,62 @@ class Store:
         """The last instance whose effect is in the store; 0 when none."""
         return self._applied
 
-    def learner_state(self) -> bytes:
-        """What the last `commit` stored beside `applied`."""
-        return self._stored_learner
+    def learner_state(self) -> dict[bytes, bytes]:
+        """The learner's records that `commit` stored beside `applied`."""
+        records: dict[bytes, bytes] = {}
+        for key in self.stored_keys(_META_LEARNER):
+            if not key.startswith(_META_LEARNER):
+                break
+            records[key[len(_META_LEARNER) :]] = self._get(key) or b""
+        return records
 
-    def look_up(self, key: bytes) -> bytes | None:
-        """The stored form of a key (first byte: its database) as this batch has left it."""
-        value = self._older.get(key, _MISSING)
-        if value is _MISSING:
-            value = self._dirty.get(key, _MISSING)
-        if isinstance(value, _Missing):
-            value = None if key[0] in self._cleared else self._get(key)
-        self.remember(key, value)
-        return value
+    def begin(self, instance: int, stamp: int, origin: int, sweep_limit: int) -> tuple[bool, int]:
+        """Begins an entry of the log: its time, its version, and the removal of what is due.
 
-    def remember(self, key: bytes, value: bytes | None) -> None:
-        """Keeps what a key holds for the next look."""
-        self._recent[key] = value
-        self._recent_bytes += len(key) + (0 if value is None else len(value))
-        if self._recent_bytes > CACHE_BYTES or len(self._recent) > CACHE_KEYS:
-            self._turn_cache()
+        Args:
+          instance: of the entry.
+          stamp: its proposer's clock, in ms since the epoch.
+          origin: its proposer's id.
+          sweep_limit: keys removed at most.
 
-    def _turn_cache(self) -> None:
-        """The younger generation becomes the older one, and that is forgotten."""
-        self._older, self._recent, self._recent_bytes = self._recent, {}, 0
+        Returns:
+          Whether the stamp was believed, and how many keys were removed.
+        """
+        self.stamp = stamp_of(instance)
+        self.large_bytes = 0
+        believed = self.time.advance(stamp, origin)
+        if self.expiries.next_due > self.time.now:
+            return believed, 0
+        swept = self.expiries.sweep(self.time.now, sweep_limit)
+        for full in swept:
+            self.memory.drop(full)
+            self.counts[full[0] - DATA] -= 1
+        return believed, len(swept)
 
-    def clear(self, database: int) -> None:
-        """Empties a database, as part of this batch."""
-        first = _DATA + database
-        for cache in (self._recent, self._older, self._dirty):
-            for key in [key for key in cache if key[0] == first]:
-                del cache[key]
-        self._cleared.add(first)
-        self._counts[database] = 0
+    def clear(self, slot: int) -> None:
+        """Empties the database in a slot, as part of this batch."""
+        self.memory.clear(DATA + slot)
+        self.memory.clear(INDEX + slot)
+        self.expiries.clear(slot)
+        self.counts[slot] = 0
 
-    def commit(self, applied: int, learner_state: bytes) -> None:
+    def swap(self, first: int, second: int) -> None:
+        """Exchanges two databases, as part of this batch; no key is touched."""
+        slots = self._slots
+        slots[first], slots[second] = slots[second], slots[first]
+        self._set_slots(slots)
+
+    def _set_slots(self, slots: list[int]) -> None:
+        self._slots = slots
+        for keyspace in (*self.keyspaces, *self.readers):
+            keyspace.set_slot(slots[keyspace.database])
+
+    def commit(self, applied: int, learner_state: Mapping[bytes, bytes | None]) -> None:
         """Writes this batch in one piece: data, counts, applied instance and learner state.
+
+        Args:
+          applied: the last instance of the batch.
+          learner_state: the learner's records that changed; None: to be removed.
 
         Raises:
           StoreError: the write failed. The store must not be used any more.
@@ -212,20 +250,26 @@ class Store:
         assert applied >= self._applied, "the applied instance never goes back"
         try:
             batch = WriteBatch(raw_mode=True)
-            for first in sorted(self._cleared):
-                self._delete_database(batch, first)
+            for first in sorted(self.memory.cleared):
+                self._delete_all(batch, first)
             put, delete = batch.put, batch.delete
-            for key, value in self._dirty.items():
+            for key, value in self.memory.dirty.items():
                 if value is None:
                     delete(key)
                 else:
                     put(key, value)
-            counts = _COUNTS.pack(*self._counts)
+            counts = _COUNTS.pack(*self.counts, *self.expiries.counts, *self._slots)
             if counts != self._stored_counts:
                 put(_META_COUNTS, counts)
-            if learner_state != self._stored_learner:
-                put(_META_LEARNER, learner_state)
-            put(_META_APPLIED, _U64.pack(applied))
+            for key, value in learner_state.items():
+                if value is None:
+                    delete(_META_LEARNER + key)
+                else:
+                    put(_META_LEARNER + key, value)
+            time = self.time.pack()
+            if time != self._stored_time:
+                put(_META_TIME, time)
+            put(_META_APPLIED, U64.pack(applied))
             self._database.write(batch)
         except StoreError:
             raise
@@ -233,13 +277,14 @@ class Store:
             raise StoreError(self.directory, explain(error)) from error
         self._applied = applied
         self._stored_counts = counts
-        self._stored_learner = learner_state
-        self._dirty.clear()
-        self._cleared.clear()
+        self._stored_time = time
+        self.memory.committed()
+        self.expiries.committed()
 
-    def _delete_database(self, batch: WriteBatch, first: int) -> None:
+    def _delete_all(self, batch: WriteBatch, first: int) -> None:
+        """Deletes what RocksDB has under this first byte."""
         keys = []
-        for key in self._keys(first):
+        for key in self.stored_keys(bytes((first,))):
             keys.append(key)
             if len(keys) > POINT_DELETES:
                 batch.delete_range(bytes((first,)), bytes((first + 1,)))
@@ -247,14 +292,14 @@ class Store:
         for key in keys:
             batch.delete(key)
 
-    def _keys(self, first: int) -> Iterator[bytes]:
-        """The keys in RocksDB of the database with this first byte, in order."""
+    def stored_keys(self, start: bytes) -> Iterator[bytes]:
+        """The keys in RocksDB from `start` on that begin with its first byte, in order."""
         try:
             iterator = self._database.iter()
-            iterator.seek(bytes((first,)))
+            iterator.seek(start)
             while iterator.valid():
                 key: bytes = iterator.key()
-                if key[0] != first:
+                if key[0] != start[0]:
                     break
                 yield key
                 iterator.next()
@@ -277,14 +322,58 @@ class Store:
             self._synced = through
         return through
 
+    def write_out(self) -> None:
+        """Writes tables of what is only in memory and RocksDB's log, so that `snapshot` is quick.
+
+        A worker thread may call it at any time.
+
+        Raises:
+          StoreError: it could not be written.
+        """
+        with self._writing_out:
+            try:
+                self._database.flush(True)
+            except Exception as error:
+                raise StoreError(self.directory, explain(error)) from error
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the data by part: tables on disk, changes in memory, blocks in the cache."""
+        names = {
+            "tables": "rocksdb.total-sst-files-size",
+            "memory": "rocksdb.cur-size-all-mem-tables",
+            "cache": "rocksdb.block-cache-usage",
+        }
+        found = {part: self._database.property_int_value(name) for part, name in names.items()}
+        return {part: size or 0 for part, size in found.items()}
+
     def snapshot(self, directory: Path) -> int:
         """Writes a consistent copy into `directory`, which must not exist; returns its instance."""
-        assert not self._dirty, "a snapshot is taken between batches"
+        assert not self.memory.dirty, "a snapshot is taken between batches"
         try:
             Checkpoint(self._database).create_checkpoint(str(directory))
         except Exception as error:
             raise StoreError(directory, explain(error)) from error
         return self._applied
+
+    def view(self, instance: int) -> View:
+        """What it holds now, with the changes of the batch under way, which are through there."""
+        reading = ReadOptions()
+        reading.fill_cache(False)  # type: ignore[call-arg]  # rocksdict's types miss the argument
+        try:
+            # An iterator sees what there is when it is made; a snapshot's would forget that when
+            # it is given options.
+            stored: Any = self._database.items(from_key=bytes((DATA,)), read_opt=reading)
+        except Exception as error:
+            raise StoreError(self.directory, explain(error)) from error
+        changes, cleared = dict(self.memory.dirty), frozenset(self.memory.cleared)
+        records = overlaid(self._read_on(iter(stored)), changes, cleared)
+        return View(instance, self.time.pack(), list(self._slots), list(self.counts), records)
+
+    def _read_on(self, stored: Iterator[Record]) -> Iterator[Record]:
+        try:
+            yield from stored
+        except Exception as error:
+            raise StoreError(self.directory, explain(error)) from error
 
     def install(self, directory: Path) -> None:
         """Replaces all data by those of a snapshot; a crash leaves either the old or the new.
@@ -298,21 +387,75 @@ class Store:
             generations.mark(self.directory, incoming)
         except OSError as error:
             raise StoreError(self.directory, explain(error)) from error
-        self._database.close()
+        with self._writing_out:
+            self._database.close()
         self._live = incoming
         self._database = self._open(incoming)
         self._reset()
         self._load_meta(fresh=False)
         generations.drop_others(self.directory, incoming)
 
+    @classmethod
+    def look_at(cls, snapshot: Path, scratch: Path) -> Self:
+        """Opens a snapshot of any cluster to read it; nothing in it changes.
+
+        Args:
+          snapshot: written by `snapshot`, of this format.
+          scratch: an empty directory, for what RocksDB writes even when it only reads.
+
+        Raises:
+          StoreError: it is damaged, or of another format.
+        """
+        for path in snapshot.iterdir():
+            (scratch / path.name).symlink_to(path.absolute())
+        own = scratch / _BINDING_FILE
+        own.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(snapshot / _BINDING_FILE, own)
+        store = cls.__new__(cls)
+        store.directory, store.clock = snapshot, wall_clock
+        store._prepare()
+        try:
+            store._database = Rdict(str(scratch), _options(), access_type=AccessType.read_only())
+        except Exception as error:
+            raise StoreError(snapshot, explain(error)) from error
+        try:
+            store.cluster = _FORMAT.unpack_from(store._get(_META_FORMAT) or bytes(8))[1]
+            store._load_meta(fresh=False)
+        except BaseException:
+            store._database.close()
+            raise
+        return store
+
+    @staticmethod
+    def give_away(snapshot: Path, cluster: int) -> None:
+        """Makes a snapshot that of another cluster, without sessions; its instance stays.
+
+        Raises:
+          StoreError: it is damaged, or could not be written.
+        """
+        try:
+            database = Rdict(str(snapshot), _options())
+            try:
+                batch = WriteBatch(raw_mode=True)
+                batch.put(_META_FORMAT, _FORMAT.pack(FORMAT, cluster))
+                batch.delete_range(_META_LEARNER, _META_LEARNER + b"\xff")
+                database.write(batch)
+                database.flush(True)
+                database.flush_wal(True)
+            finally:
+                database.close()
+        except Exception as error:
+            raise StoreError(snapshot, explain(error)) from error
+
     @staticmethod
     def _check_snapshot(incoming: Path, cluster: int) -> None:
         """Opens a snapshot as a store would, without making it the one in use."""
         candidate = Store.__new__(Store)
         candidate.directory, candidate.cluster = incoming, cluster
+        candidate._prepare()
         candidate._database = candidate._open(incoming)
         try:
-            candidate._reset()
             candidate._load_meta(fresh=False)
         finally:
             candidate._database.close()
@@ -351,73 +494,6 @@ class Store:
             self.close()
         else:
             self.abandon()
-
-
-class Keyspace:
-    """One database as the handlers of commands see it; writes belong to the current batch.
-
-    A handler checks everything before its first write: a batch is never taken back.
-    """
-
-    def __init__(self, store: Store, database: int) -> None:
-        self.store = store
-        self.database = database
-        self._prefix = bytes((_DATA + database,))
-
-    def get(self, key: bytes) -> bytes | None:
-        """The string that a key holds, or None.
-
-        Raises:
-          CommandError: the key holds another kind of value.
-        """
-        full = self._prefix + key
-        stored = self.store._recent.get(full, _MISSING)
-        if isinstance(stored, _Missing):
-            stored = self.store.look_up(full)
-        if stored is None:
-            return None
-        if stored[:1] != STRING:
-            raise CommandError(_WRONG_TYPE)
-        return stored[1:]
-
-    def contains(self, key: bytes) -> bool:
-        """Whether the key exists, whatever it holds."""
-        full = self._prefix + key
-        stored = self.store._recent.get(full, _MISSING)
-        return (self.store.look_up(full) if isinstance(stored, _Missing) else stored) is not None
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """Makes a key hold a string, whatever it held."""
-        store = self.store
-        full = self._prefix + key
-        before = store._recent.get(full, _MISSING)
-        if before is _MISSING:
-            before = store.look_up(full)
-        if before is None:
-            store._counts[self.database] += 1
-        stored = STRING + value
-        store._dirty[full] = store._recent[full] = stored
-        store._recent_bytes += len(full) + len(stored)
-        if store._recent_bytes > CACHE_BYTES or len(store._recent) > CACHE_KEYS:
-            store._turn_cache()
-
-    def remove(self, key: bytes) -> bool:
-        """Deletes a key; false when there was none."""
-        if not self.contains(key):
-            return False
-        full = self._prefix + key
-        self.store._counts[self.database] -= 1
-        self.store._dirty[full] = None
-        self.store.remember(full, None)
-        return True
-
-    def count(self) -> int:
-        """Keys in this database."""
-        return self.store._counts[self.database]
-
-    def clear(self) -> None:
-        """Deletes every key of this database."""
-        self.store.clear(self.database)
 
 
 def _options() -> Options:

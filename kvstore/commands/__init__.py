@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from kvstore.commands import connection, introspection, keys, strings
+from kvstore.commands import (
+    bitfields,
+    bits,
+    clients,
+    connection,
+    databases,
+    debug,
+    dumping,
+    expiry,
+    introspection,
+    keys,
+    lcs,
+    numbers,
+    scanning,
+    scripts,
+    slowlog,
+    strings,
+    transactions,
+)
 from kvstore.commands.table import Entry
 
 TABLE: dict[bytes, Entry] = {
     entry.name: entry
-    for family in (connection, introspection, keys, strings)
+    for family in (
+        bitfields, bits, clients, connection, databases, debug, dumping, expiry, introspection,
+        keys, lcs, numbers, scanning, scripts, slowlog, strings, transactions,
+    )
     for entry in family.COMMANDS
 }
 TABLE[b"command"] = introspection.CommandCommand(TABLE).entry()
+EXEC = TABLE[b"exec"]
 
 _SPELLINGS_LIMIT = 4096
 """`GET`, `get`, `Get`: spellings seen are kept, so that the hot path has one look-up; a client

@@ -1,18 +1,16 @@
-"""Commands about the connection itself: PING, ECHO, HELLO, SELECT, RESET, QUIT, AUTH, CLIENT."""
+"""Commands about the connection itself: PING, ECHO, HELLO, SELECT, RESET, QUIT, AUTH."""
 
 from __future__ import annotations
 
 from kvstore.commands.client import Client
+from kvstore.commands.databases import parse_database
 from kvstore.commands.table import (
-    SYNTAX_ERROR,
     Entry,
     Kind,
-    container,
     parse_integer,
     wrong_arity,
 )
-from kvstore.packing import DATABASES
-from kvstore.replies import OK, CommandError, Reply, Status, Verbatim
+from kvstore.replies import OK, CommandError, Reply, Status
 from kvstore.resp import Command
 
 SERVER_VERSION = b"7.0.15"
@@ -37,10 +35,7 @@ def _echo(client: Client, command: Command) -> Reply:
 
 
 def _select(client: Client, command: Command) -> Reply:
-    database = parse_integer(command[1])
-    if not 0 <= database < DATABASES:
-        raise CommandError("ERR DB index is out of range")
-    client.database = database
+    client.database = parse_database(command[1])
     return OK
 
 
@@ -69,7 +64,8 @@ def _check_user(user: bytes) -> None:
         raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
 
 
-def _checked_name(name: bytes) -> bytes:
+def checked_name(name: bytes) -> bytes:
+    """A name that a client may have; a CommandError if it is none."""
     if any(not 33 <= character <= 126 for character in name):
         raise CommandError(_BAD_NAME)
     return name
@@ -93,7 +89,7 @@ def _hello(client: Client, command: Command) -> Reply:
             _check_user(command[position + 1])
             position += 3
         elif option == b"setname" and left >= 1:
-            client.name = _checked_name(command[position + 1])  # kept though a later option fails
+            client.name = checked_name(command[position + 1])  # kept though a later option fails
             position += 2
         else:
             raise CommandError(b"ERR Syntax error in HELLO option '%b'" % command[position])
@@ -109,55 +105,6 @@ def _hello(client: Client, command: Command) -> Reply:
     }
 
 
-def _client_id(client: Client, command: Command) -> Reply:
-    return client.id
-
-
-def _client_getname(client: Client, command: Command) -> Reply:
-    return client.name or None
-
-
-def _client_setname(client: Client, command: Command) -> Reply:
-    client.name = _checked_name(command[2])
-    return OK
-
-
-def _client_setinfo(client: Client, command: Command) -> Reply:
-    attribute = command[2].lower()
-    if attribute not in (b"lib-name", b"lib-ver"):
-        raise CommandError(b"ERR Unrecognized option '%b'" % command[2])
-    if any(not 33 <= character <= 126 for character in command[3]):
-        raise CommandError(
-            b"ERR %b cannot contain spaces, newlines or special characters." % attribute
-        )
-    client.library[attribute] = command[3]
-    return OK
-
-
-def _client_info(client: Client, command: Command) -> Reply:
-    return Verbatim(client.describe())
-
-
-def _client_list(client: Client, command: Command) -> Reply:
-    """All clients, or `TYPE` of them, or those with an `ID`; all of them are of type normal."""
-    clients = client.server.clients()
-    option = command[2].lower() if len(command) > 2 else b""
-    if option == b"type" and len(command) == 4:
-        kind = command[3].lower()
-        if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
-            raise CommandError(b"ERR Unknown client type '%b'" % command[3])
-        clients = clients if kind == b"normal" else []
-    elif option == b"id" and len(command) > 3:
-        try:
-            wanted = {parse_integer(word) for word in command[3:]}
-        except CommandError:
-            raise CommandError("ERR Invalid client ID") from None
-        clients = [other for other in clients if other.id in wanted]
-    elif option:
-        raise CommandError(SYNTAX_ERROR)
-    return Verbatim(b"".join(other.describe() for other in clients))
-
-
 def _command(
     name: bytes, arity: int, handler: object, summary: str, since: str, *flags: str
 ) -> Entry:
@@ -168,7 +115,6 @@ def _command(
     )
 
 
-_SUBCOMMAND = ("noscript", "loading", "stale")
 _PING = _command(b"ping", -1, _ping, "Ping the server", "1.0.0", "fast")
 COMMANDS = [
     _PING,
@@ -183,19 +129,4 @@ COMMANDS = [
              "noscript", "loading", "stale", "fast", "no_auth", "allow_busy"),
     _command(b"auth", -2, _auth, "Authenticate to the server", "1.0.0",
              "noscript", "loading", "stale", "fast", "no_auth", "allow_busy"),
-    container(b"client", "A container for client connection commands", "2.4.0", "connection", [
-        _command(b"id", 2, _client_id, "Returns the client ID for the current connection",
-                 "5.0.0", *_SUBCOMMAND),
-        _command(b"getname", 2, _client_getname, "Get the current connection name", "2.6.9",
-                 *_SUBCOMMAND),
-        _command(b"setname", 3, _client_setname, "Set the current connection name", "2.6.9",
-                 *_SUBCOMMAND),
-        _command(b"setinfo", 4, _client_setinfo, "Set client or connection specific info",
-                 "7.2.0", *_SUBCOMMAND),
-        _command(b"info", 2, _client_info,
-                 "Returns information about the current client connection.", "6.2.0",
-                 *_SUBCOMMAND),
-        _command(b"list", -2, _client_list, "Get the list of client connections", "2.4.0",
-                 "admin", *_SUBCOMMAND),
-    ]),
 ]

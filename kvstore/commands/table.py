@@ -52,6 +52,8 @@ class Entry:
     parent: bytes = b""
     minimum: int = 0
     """Fewest words, from the arity; set here so that the hot path compares and no more."""
+    alone: bool = False
+    """Its reply changes the client: no other command shares its run."""
     maximum: int = 0
     connects: bool = False
     """Its kind is CONNECTION, for the hot path."""

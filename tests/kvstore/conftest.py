@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from p4xos.processes import end_with_parent
+from tests.kvstore.conversations import RealRedis
 from tests.kvstore.serving import Running, serving
 
 
@@ -54,3 +55,11 @@ def real_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def redis_connection(real_redis: int) -> Iterator[RealRedis]:
+    """A connection to a real redis-server."""
+    connection = RealRedis(real_redis)
+    yield connection
+    connection.close()

@@ -12,6 +12,7 @@ import hiredis
 import trio
 
 from kvstore.listening import bound_socket
+from kvstore.logtime import Clock, wall_clock
 from kvstore.machine import KvStateMachine
 from kvstore.server import KvServer
 from kvstore.store import Store
@@ -70,9 +71,11 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def serving(directory: Path, **log_options: int) -> AsyncIterator[Running]:
+async def serving(
+    directory: Path, clock: Clock = wall_clock, **log_options: int
+) -> AsyncIterator[Running]:
     """A server on a fresh store and a `LocalLog`; all of it is closed at the end."""
-    store = Store(directory / "store", CLUSTER)
+    store = Store(directory / "store", CLUSTER, clock)
     machine = KvStateMachine(store)
     log = LocalLog(**log_options)
     log.attach(machine)

@@ -178,7 +178,7 @@ async def test_a_container_explains_itself(running: Running) -> None:
     talker = await running.connect()
     await talker.send(b"CONFIG HELP\r\n")
     await talker.expect(
-        b"*7\r\n+CONFIG <subcommand> [<arg> ...]. Subcommands are:\r\n"
+        b"*11\r\n+CONFIG <subcommand> [<arg> ...]. Subcommands are:\r\n"
         b"+GET\r\n+    Get the values of configuration parameters.\r\n"
     )
 
@@ -205,7 +205,7 @@ async def test_command_describes_the_table(running: Running) -> None:
     await talker.send(b"COMMAND COUNT\r\nCOMMAND INFO get\r\n")
     await talker.expect(
         b":%d\r\n*1\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n"
-        b"*0\r\n*0\r\n*0\r\n*0\r\n" % len(commands.TABLE)
+        b"*3\r\n+@read\r\n+@string\r\n+@fast\r\n*0\r\n*1\r\n*6\r\n" % len(commands.TABLE)
     )
 
 

@@ -11,6 +11,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from kvstore import batcher as batcher_module
 from kvstore import connection as connection_module
+from kvstore import keyspace as keyspace_module
+from kvstore import machine as machine_module
 from kvstore import server as server_module
 from kvstore.commands.client import Client
 from kvstore.connection import Connection
@@ -18,6 +20,7 @@ from kvstore.listening import BindFailed, bound_socket, listen
 from kvstore.machine import KvStateMachine
 from kvstore.packing import join_value, pack_commands, split_value
 from kvstore.replies import encode
+from kvstore.resp import Command
 from kvstore.server import KvServer
 from kvstore.store import Store, StoreError
 from p4xos.errors import NoQuorum, SessionLost
@@ -113,7 +116,7 @@ async def test_commands_of_many_clients_share_a_value(running: Running) -> None:
     running.log.release()
     for talker in talkers:
         await talker.expect(b"+OK\r\n")
-    assert sum(len(split_value(value)) for value in running.log.proposed) == 5
+    assert sum(len(split_value(value)[2]) for value in running.log.proposed) == 5
 
 
 async def test_what_arrives_together_is_packed_together(running: Running) -> None:
@@ -125,7 +128,8 @@ async def test_what_arrives_together_is_packed_together(running: Running) -> Non
         for number, connection in enumerate(connections)
     ]
     values, owners = batcher._fill_values()
-    assert [[words[2] for words in split_value(value)] for value in values] == [[b"0", b"1", b"2"]]
+    commands = [split_value(value)[2] for value in values]
+    assert [[words[2] for words in group] for group in commands] == [[b"0", b"1", b"2"]]
     assert [[run[0] for run in runs] for runs in owners] == [connections]
     batcher.waiting = []
     for connection in connections:
@@ -147,7 +151,7 @@ async def test_a_pipeline_of_writes_is_one_value_though_long(tmp_path: Path) -> 
         talker = await running.connect()
         await talker.send(b"".join(pack(b"SET", b"k", b"%050d" % n) for n in range(50)))
         await talker.expect(b"+OK\r\n" * 50)
-        assert [len(split_value(value)) for value in running.log.proposed] == [50]
+        assert [len(split_value(value)[2]) for value in running.log.proposed] == [50]
 
 
 async def test_a_client_has_one_value_outstanding(running: Running) -> None:
@@ -233,11 +237,11 @@ async def test_a_command_too_large_for_the_log_names_both_sizes(tmp_path: Path) 
         small, large = pack(b"SET", b"k", b"v"), pack(b"SET", b"k", b"x" * 1000)
         await talker.send(small + large + small + large + large + pack(b"PING"))
         error = (
-            b"-ERR command of 1012 bytes is over the limit of 995 bytes; split the value\r\n"
+            b"-ERR command of 1012 bytes is over the limit of 983 bytes; split the value\r\n"
         )
         await talker.expect(b"+OK\r\n" + error + b"+OK\r\n" + error * 2 + b"+PONG\r\n")
-        await talker.send(pack(b"SET", b"k", b"x" * 980) + pack(b"GET", b"k"))
-        await talker.expect(b"+OK\r\n$980\r\n" + b"x" * 980 + b"\r\n")
+        await talker.send(pack(b"SET", b"k", b"x" * 970) + pack(b"GET", b"k"))
+        await talker.expect(b"+OK\r\n$970\r\n" + b"x" * 970 + b"\r\n")
 
 
 async def test_an_overloaded_log_keeps_commands_and_stops_reading(tmp_path: Path) -> None:
@@ -453,7 +457,7 @@ async def test_trap_14_no_reply_leaves_when_the_store_fails(
         raise StoreError(store.directory, "the disk is full")
 
     monkeypatch.setattr(store, "commit", fail)
-    log.propose([join_value(pack_commands([[b"SET", b"k", b"v"]], 0))])
+    log.propose([join_value(pack_commands([[b"SET", b"k", b"v"]], 0), 0, 0)])
     with pytest.raises(StoreError):
         log.deliver()
     assert replies == []
@@ -461,12 +465,16 @@ async def test_trap_14_no_reply_leaves_when_the_store_fails(
     store.close()
 
 
+def value_of(*commands: Command, database: int = 0) -> bytes:
+    return join_value(pack_commands(commands, database), 0, 0)
+
+
 def test_replicas_agree_on_what_they_cannot_understand(tmp_path: Path) -> None:
     values = [
         b"\xc1",
-        join_value(pack_commands([[b"SET", b"k", b"v"], [b"NOPE"], [b"SET", b"k"]], 0)),
-        join_value(pack_commands([[b"PING"], [b"\0\x01"], [b"GET", b"k"], [b"INCR", b"k"]], 0)),
-        join_value(pack_commands([[b"SET", b"k", b"db3"]], 3)),
+        value_of([b"SET", b"k", b"v"], [b"NOPE"], [b"SET", b"k"]),
+        value_of([b"PING"], [b"\0\x01"], [b"GET", b"k"], [b"INCR", b"k"]),
+        value_of([b"SET", b"k", b"db3"], database=3),
         b"",
     ]
     states = []
@@ -478,7 +486,7 @@ def test_replicas_agree_on_what_they_cannot_understand(tmp_path: Path) -> None:
             Delivered(instance, ticket, value)
             for instance, (ticket, value) in enumerate(zip(tickets, values, strict=True), 1)
         ]
-        machine.apply(batch, 5, b"")
+        machine.apply(batch, 5, {})
         spaces = store.keyspaces
         states.append((machine.counters, [spaces[n].get(b"k") for n in (0, 3)], store.applied))
         store.close()
@@ -488,3 +496,60 @@ def test_replicas_agree_on_what_they_cannot_understand(tmp_path: Path) -> None:
     assert states[0][0]["bad_commands"] == 3
 
 
+
+
+LARGE = 8 << 20
+
+
+async def test_values_of_8_mib_are_written_read_and_bounded(tmp_path: Path) -> None:
+    """A pipeline of large values and a reader that takes none of them: memory stays bounded."""
+    async with serving(tmp_path) as running:
+        talker = await running.connect()
+        value = random.Random(1).randbytes(LARGE)
+        reply = b"$%d\r\n%b\r\n" % (LARGE, value)
+        await talker.send(pack(b"SET", b"k", value) + pack(b"GET", b"k"))
+        await talker.expect(b"+OK\r\n" + reply)
+        other = await running.connect()
+        await other.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % (LARGE + 1))
+        assert await other.rest() == b"-ERR Protocol error: invalid bulk length\r\n"
+        count = 40
+        await talker.send(pack(b"GET", b"k") * count)
+        await settle()
+        held = next(iter(running.server._connections.values()))
+        assert held.output_bytes + sum(map(len, held.out)) <= 2 * LARGE
+        for _ in range(count):
+            await talker.expect(reply)
+
+
+async def test_large_replies_among_writes_are_bounded(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads that ride the log cannot wait for their client; those that are too much say so."""
+    monkeypatch.setattr(machine_module, "RIDING_BYTES", 2500)
+    talker = await running.connect()
+    value = b"x" * 1000
+    reply = b"$1000\r\n" + value + b"\r\n"
+    await talker.send(pack(b"SET", b"k", value) + pack(b"GET", b"k") * 3 + pack(b"GET", b"k"))
+    await talker.expect(b"+OK\r\n" + reply * 3 + b"-ERR replies to reads among these writes are")
+    await talker.expect(
+        b" over 2500 bytes; read them apart from the writes, or in smaller pieces\r\n"
+    )
+    await talker.send(b"MULTI\r\nMGET k k k\r\nGET k\r\nSET k v\r\nEXEC\r\nGET k\r\n")
+    await talker.expect(
+        b"+OK\r\n" + b"+QUEUED\r\n" * 3 + b"*3\r\n*3\r\n" + reply * 3 + b"-ERR replies to reads"
+    )
+    await talker.send(b"QUIT\r\n")
+    assert (await talker.rest()).endswith(b"+OK\r\n$1\r\nv\r\n+OK\r\n")
+
+
+async def test_commands_that_lengthen_values_are_bounded(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few bytes in the log may become megabytes in memory; the same on all replicas."""
+    monkeypatch.setattr(keyspace_module, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(keyspace_module, "ENTRY_BYTES", 5000)
+    talker = await running.connect()
+    await talker.send(b"".join(pack(b"SETRANGE", b"k%d" % n, b"1999", b"x") for n in range(4)))
+    await talker.expect(b":2000\r\n" * 2 + b"-ERR large values of one pipeline or transaction")
+    await talker.send(b"EXISTS k0 k1 k2 k3\r\nSETRANGE k2 1999 x\r\nQUIT\r\n")
+    assert (await talker.rest()).endswith(b":2\r\n:2000\r\n+OK\r\n")

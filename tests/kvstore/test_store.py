@@ -9,26 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvstore import keyspace as keyspace_module
+from kvstore import memory as memory_module
 from kvstore import store as store_module
-from kvstore.store import Keyspace, Store, StoreError
+from kvstore.keyspace import Keyspace
+from kvstore.store import Store, StoreError
 
 CLUSTER = 7
+SESSIONS = {b"table": b"sessions"}
 
 
 def fill(store: Store, count: int, through: int) -> None:
     for number in range(count):
         store.keyspaces[0].put(b"key%d" % number, b"v%d" % number)
-    store.commit(through, b"sessions")
+    store.commit(through, SESSIONS)
 
 
 def test_a_batch_is_found_again_with_its_instance(tmp_path: Path) -> None:
     store = Store(tmp_path / "s", CLUSTER)
-    assert (store.applied, store.learner_state()) == (0, b"")
+    assert (store.applied, store.learner_state()) == (0, {})
     fill(store, 3, through=17)
     assert store.sync() == 17
     store.close()
     store = Store(tmp_path / "s", CLUSTER)
-    assert (store.applied, store.learner_state()) == (17, b"sessions")
+    assert (store.applied, store.learner_state()) == (17, SESSIONS)
     assert [store.keyspaces[0].get(b"key%d" % n) for n in range(4)] == [b"v0", b"v1", b"v2", None]
     assert store.keyspaces[0].count() == 3
     store.close()
@@ -40,7 +44,7 @@ def test_trap_17_keys_of_any_length(tmp_path: Path) -> None:
     store = Store(tmp_path / "s", CLUSTER)
     for number, key in enumerate(keys):
         store.keyspaces[0].put(key, b"%d" % number)
-    store.commit(1, b"")
+    store.commit(1, {})
     store.close()
     store = Store(tmp_path / "s", CLUSTER)
     assert [store.keyspaces[0].get(key) for key in keys] == [b"%d" % n for n in range(len(keys))]
@@ -70,7 +74,8 @@ def test_the_store_is_a_dictionary(
     directory = tmp_path_factory.mktemp("model") / "s"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store_module, "POINT_DELETES", point_deletes)
-        patch.setattr(store_module, "CACHE_KEYS", cache_keys)
+        patch.setattr(keyspace_module, "CACHE_KEYS", cache_keys)
+        patch.setattr(memory_module, "CACHE_KEYS", cache_keys)
         store = Store(directory, CLUSTER)
         model: list[dict[bytes, bytes]] = [{}, {}]
         applied = 0
@@ -86,7 +91,7 @@ def test_the_store_is_a_dictionary(
                 model[database].clear()
             else:
                 applied += 1
-                store.commit(applied, b"")
+                store.commit(applied, {})
                 if what == "reopen":
                     store.close()
                     store = Store(directory, CLUSTER)
@@ -95,7 +100,7 @@ def test_the_store_is_a_dictionary(
                 assert space.count() == len(expected)
                 for other in range(6):
                     assert space.get(b"k%d" % other) == expected.get(b"k%d" % other)
-        store.commit(applied + 1, b"")
+        store.commit(applied + 1, {})
         store.close()
 
 
@@ -103,11 +108,11 @@ def test_emptying_a_large_database_leaves_the_others(tmp_path: Path) -> None:
     store = Store(tmp_path / "s", CLUSTER)
     fill(store, 1000, through=1)
     store.keyspaces[1].put(b"k", b"other")
-    store.commit(2, b"")
+    store.commit(2, {})
     store.keyspaces[0].clear()
     store.keyspaces[0].put(b"key5", b"new")
     assert store.keyspaces[0].get(b"key6") is None
-    store.commit(3, b"")
+    store.commit(3, {})
     store.close()
     store = Store(tmp_path / "s", CLUSTER)
     assert [store.keyspaces[n].count() for n in range(2)] == [1, 1]
@@ -128,7 +133,7 @@ while True:
     for lane in range(20):
         store.keyspaces[0].put(b"lane%d" % lane, b"%d" % instance)
     store.keyspaces[0].put(b"new%d" % instance, b"")
-    store.commit(instance, b"%d" % instance)
+    store.commit(instance, {b"table": b"%d" % instance})
     if instance % 50 == 0:
         print(store.sync(), flush=True)
 """
@@ -149,7 +154,7 @@ def test_trap_14_killed_while_applying_data_and_instance_agree(tmp_path: Path) -
         store = Store(directory, CLUSTER)
         applied = store.applied
         assert applied >= synced
-        assert store.learner_state() == b"%d" % applied
+        assert store.learner_state() == {b"table": b"%d" % applied}
         assert {store.keyspaces[0].get(b"lane%d" % lane) for lane in range(20)} == {b"%d" % applied}
         assert store.keyspaces[0].count() == 20 + applied
         store.close()
@@ -161,13 +166,13 @@ def test_a_snapshot_is_a_copy_and_installs(tmp_path: Path) -> None:
     assert source.snapshot(tmp_path / "copy") == 9
     fill(source, 200, through=10)
     target.keyspaces[0].put(b"old", b"x")
-    target.commit(3, b"")
+    target.commit(3, {})
     target.install(tmp_path / "copy")
-    assert (target.applied, target.learner_state()) == (9, b"sessions")
+    assert (target.applied, target.learner_state()) == (9, SESSIONS)
     assert target.keyspaces[0].count() == 100
     assert target.keyspaces[0].get(b"old") is None
     target.keyspaces[0].put(b"more", b"x")
-    target.commit(10, b"")
+    target.commit(10, {})
     target.close()
     target = Store(tmp_path / "b", CLUSTER)
     assert (target.applied, target.keyspaces[0].count()) == (10, 101)
@@ -285,6 +290,39 @@ def test_a_failed_write_is_loud(tmp_path: Path) -> None:
     store._database = FullDisk()  # type: ignore[assignment]
     Keyspace(store, 0).put(b"k", b"v")
     with pytest.raises(StoreError, match=r"the disk is full .* make room"):
-        store.commit(1, b"")
+        store.commit(1, {})
     assert store.applied == 0
     real.close()
+
+
+def test_a_store_of_another_format_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "FORMAT", 1)
+        Store(tmp_path / "s", CLUSTER).close()
+    with pytest.raises(StoreError, match="has format 1, this program writes format 2; use the pro"):
+        Store(tmp_path / "s", CLUSTER)
+
+
+def test_databases_that_are_exchanged_stay_so(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", CLUSTER)
+    first, second = store.keyspaces[:2]
+    first.put(b"k", b"first", 5)
+    second.put(b"k", b"second")
+    second.put(b"other", b"v")
+    store.commit(1, {})
+    store.swap(0, 1)
+    first.put(b"new", b"v")
+    store.commit(2, {})
+    store.close()
+    store = Store(tmp_path / "s", CLUSTER)
+    first, second = store.keyspaces[:2]
+    assert (first.get(b"k"), second.get(b"k")) == (b"second", b"first")
+    assert (first.scan(None, 9), second.scan(None, 9)) == ([b"k", b"new", b"other"], [b"k"])
+    assert [(s.count(), s.expiring()) for s in (first, second)] == [(3, 0), (1, 1)]
+    second.clear()
+    store.swap(1, 0)
+    assert [space.count() for space in store.keyspaces[:2]] == [0, 3]
+    store.commit(3, {})
+    store.close()
