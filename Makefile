@@ -6,7 +6,7 @@ ARGS ?=
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench sim clean distclean
+.PHONY: help run test check bench judges docs sim clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -30,6 +30,14 @@ check:  ## ruff and mypy
 bench:  ## measure throughput and latency
 	@deploy/setup test
 	@$(PYTHON_BIN)/python -m bench $(ARGS)
+
+judges:  ## run other projects' tests: make judges ARGS="--redis DIRECTORY --redis-py DIRECTORY"
+	@deploy/setup test
+	@$(PYTHON_BIN)/python -m bench.judges $(ARGS)
+
+docs:  ## make docs/configuration.md from the code
+	@deploy/setup develop
+	@$(PYTHON_BIN)/python -m kvstore.reference
 
 sim:  ## run the simulator on SEEDS seeds: make sim SEEDS=1000
 	@deploy/setup develop
