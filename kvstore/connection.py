@@ -19,7 +19,7 @@ from kvstore.commands.client import Client
 from kvstore.commands.table import Entry, unknown_command, wrong_arity
 from kvstore.commands.transactions import NOT_QUEUED, check_queued, refused
 from kvstore.meter import Started
-from kvstore.replies import CommandError, Reply, encode, error_bytes
+from kvstore.replies import CommandError, Reply, encode, error_bytes, internal_error
 from kvstore.resp import ChunkReader, Command, CommandParser
 
 RECEIVE_BYTES = 64 * 1024
@@ -194,6 +194,8 @@ class Connection:
             client.server.meter.answered_at_once(entry, command, began, client)
         except CommandError as error:
             reply = error.reply
+        except Exception as error:
+            reply = internal_error(entry.full_name, error)
         if client.execution is not None:
             return  # the log answers
         self._say(reply)

@@ -17,7 +17,7 @@ from kvstore.packing import (
     split_value,
     take_database,
 )
-from kvstore.replies import CommandError, Reply
+from kvstore.replies import CommandError, Reply, internal_error
 from kvstore.resp import Command
 from kvstore.store import Store
 from p4xos.errors import P4xosError
@@ -164,7 +164,12 @@ class KvStateMachine:
                 f"ERR replies to reads among these writes are over {RIDING_BYTES} bytes; "
                 "read them apart from the writes, or in smaller pieces"
             )
-        reply = entry.handler(keyspace, command)
+        try:
+            reply = entry.handler(keyspace, command)
+        except CommandError:
+            raise
+        except Exception as error:  # a read changes nothing, here or elsewhere
+            return internal_error(entry.full_name, error)
         if type(reply) is bytes:
             self._room -= len(reply)
         elif type(reply) is list:

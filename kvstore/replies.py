@@ -7,8 +7,13 @@ HELLO chose. Redis' protocol specification: https://redis.io/docs/reference/prot
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
+
+from p4xos.errors import P4xosError
+
+log = logging.getLogger(__name__)
 
 
 class Status(NamedTuple):
@@ -52,6 +57,22 @@ class CommandError(Exception):
     def __init__(self, text: str | bytes) -> None:
         self.reply = Error(text.encode() if isinstance(text, str) else text)
         super().__init__(self.reply.text.decode("utf-8", "replace"))
+
+
+def internal_error(name: bytes, error: Exception) -> Error:
+    """The reply where a handler that changes nothing broke on what a client sent: our bug.
+
+    One client's command must not stop the node for all the others. A handler of writes is another
+    matter: what it left may be half written, so its error stops the replica.
+
+    Raises:
+      Exception: it is the world's error and no bug: what failed must not be used any more.
+    """
+    if isinstance(error, P4xosError | OSError | MemoryError):
+        raise error
+    log.error("internal error in %s, please report it", name.decode(), exc_info=error)
+    return Error(b"ERR internal error in '%b' (%b); the node's log tells more"
+                 % (name, type(error).__name__.encode()))  # fmt: skip
 
 
 Reply = None | bytes | int | float | Status | Verbatim | Flags | Raw | Error | NoArray | list[

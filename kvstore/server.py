@@ -31,7 +31,7 @@ from kvstore.listening import listen
 from kvstore.machine import KvStateMachine
 from kvstore.meter import Meter
 from kvstore.monitors import Monitors
-from kvstore.replies import CommandError, Error, Reply, encode, error_bytes
+from kvstore.replies import CommandError, Error, Reply, encode, error_bytes, internal_error
 from kvstore.report import sections, settings
 from kvstore.resp import ChunkReader, Command
 from kvstore.timekeeper import TimeKeeper
@@ -387,6 +387,8 @@ class KvServer:
                 connection.reads = []
                 self._time.wait_for(keyspace.moment, connection, run[position:])
                 return
+            except Exception as error:
+                reply = encode(internal_error(entry.full_name, error), protocol)
             if client.muted and not client.hears():
                 continue
             out.append(reply)

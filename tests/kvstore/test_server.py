@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import random
 import socket
@@ -10,6 +11,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kvstore import batcher as batcher_module
+from kvstore import commands as commands_module
 from kvstore import connection as connection_module
 from kvstore import keyspace as keyspace_module
 from kvstore import machine as machine_module
@@ -553,3 +555,24 @@ async def test_commands_that_lengthen_values_are_bounded(
     await talker.expect(b":2000\r\n" * 2 + b"-ERR large values of one pipeline or transaction")
     await talker.send(b"EXISTS k0 k1 k2 k3\r\nSETRANGE k2 1999 x\r\nQUIT\r\n")
     assert (await talker.rest()).endswith(b":2\r\n:2000\r\n+OK\r\n")
+
+
+@pytest.mark.parametrize("name", [b"strlen", b"echo"])
+async def test_a_bug_in_a_command_is_an_error_reply_and_no_more(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: bytes
+) -> None:
+    """Of reads and connection commands: they change nothing, and other clients go on."""
+
+    def broken(*_: object) -> None:
+        raise KeyError("a bug")
+
+    entry = commands_module.TABLE[name]
+    monkeypatch.setitem(
+        commands_module.SPELLINGS, name, dataclasses.replace(entry, handler=broken)
+    )
+    talker = await running.connect()
+    await talker.send(pack(name, b"k") + pack(b"SET", b"k", b"v"))
+    await talker.expect(
+        b"-ERR internal error in '%b' (KeyError); the node's log tells more\r\n+OK\r\n" % name
+    )
+    assert "internal error" in caplog.text
