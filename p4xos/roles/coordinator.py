@@ -46,6 +46,10 @@ PROPOSE_CHUNK = 256
 PROPOSE_EVERY_S = 0.001
 """After a takeover the values found are proposed so many at a time, so often: a whole window at
 once would overrun every socket buffer on its way."""
+BEATS_AFTER_NEWS = 4
+"""Acceptors and learners hear every heartbeat until they have been told of a change so many times,
+then one of `idle_beats`: what says nothing new wakes them for nothing, and an idle cluster is to
+cost next to nothing. Candidates hear all: to them it says that the coordinator lives."""
 UNVOTED_MAX = 8
 """So many recoveries that find no vote for what was sent twice mean that the round is refused. A
 READ_INDEX_REPLY need not tell: the coordinator's own recovery rounds may be above the round that
@@ -64,13 +68,14 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class CoordinatorTiming:
-    """Seconds; each is for liveness alone."""
+    """Seconds, and a count of heartbeats; each is for liveness alone."""
 
     heartbeat_s: float = 0.09
     takeover_s: float = 0.25
     retry_s: float = 0.03
     stall_s: float = 0.25
     backoff_max_s: float = 2.0
+    idle_beats: int = 8
 
     def __post_init__(self) -> None:
         if not 0 < self.heartbeat_s * 2 < self.takeover_s:
@@ -141,6 +146,8 @@ class Coordinator:
         self._propose_through = 0  # PROPOSING: the last instance that phase 1 found
         self._retry_at: float | None = None
         self._heartbeat_at: float | None = None
+        self._told = (0, NO_ROUND, 0)  # next, round and low of the last heartbeat
+        self._beats = 0  # heartbeats since they changed
         self._tell_at = 0.0  # PREPARING: when the other candidates are to hear that it goes on
         self._attempts = 0
         self._progress = Progress(self.timing.stall_s)
@@ -427,11 +434,13 @@ class Coordinator:
 
     def _send_heartbeat(self, now: float, effects: Effects) -> None:
         self._heartbeat_at = now + self.timing.heartbeat_s
-        beat = self._encode(
-            Type.HEARTBEAT, instance=self.sequencer.next, round=self.sequencer.round, low=self.low
-        )
-        for to in (ACCEPTORS, COORDINATORS, LEARNERS):
-            effects.send.append((to, beat))
+        told = (self.sequencer.next, self.sequencer.round, self.low)
+        beat = self._encode(Type.HEARTBEAT, instance=told[0], round=told[1], low=told[2])
+        self._beats = self._beats + 1 if told == self._told else 0
+        self._told = told
+        effects.send.append((COORDINATORS, beat))
+        if self._beats < BEATS_AFTER_NEWS or self._beats % self.timing.idle_beats == 0:
+            effects.send.extend(((ACCEPTORS, beat), (LEARNERS, beat)))
 
     def _heartbeats(self, rows: Rows, now: float, effects: Effects) -> None:
         for m in wire.messages(rows):

@@ -10,6 +10,8 @@ additive increase and multiplicative decrease of TCP (RFC 5681), for the same re
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 START_BYTES = 128 << 10
@@ -21,16 +23,28 @@ SEGMENT_BYTES = 64 << 10
 """What one system call carries: by so much the budget grows in a round trip."""
 
 
+@dataclass(frozen=True)
+class Budget:
+    """Its bounds, and how it grows."""
+
+    start_bytes: int = START_BYTES
+    least_bytes: int = LEAST_BYTES
+    most_bytes: int = MOST_BYTES
+    segment_bytes: int = SEGMENT_BYTES
+
+
 class Pace:
     """Counts the bytes on the way, by ticket, and bounds them."""
 
-    def __init__(self, tickets_max: int) -> None:
+    def __init__(self, tickets_max: int, bounds: Budget | None = None) -> None:
         """Nothing is on the way.
 
         Args:
           tickets_max: consecutive tickets that may be in use at once, a power of two.
+          bounds: of the budget.
         """
-        self.budget = START_BYTES
+        self._bounds = bounds or Budget()
+        self.budget = self._bounds.start_bytes
         self.on_the_way = 0  # bytes of all tickets below; <= budget, or those of one ticket
         self._bytes_of = np.zeros(tickets_max, dtype=np.int32)  # by ticket modulo; 0: not sent
         self._doubling = True  # nothing was ever lost
@@ -47,15 +61,23 @@ class Pace:
             self.on_the_way += stride * (place.stop - (place.start or 0))
 
     def settled(self, places: list[slice]) -> None:
-        """These tickets are chosen, or given up: they need not be sent any more."""
+        """These tickets are chosen: they need not be sent any more."""
+        freed = self._free(places)
+        if self.on_the_way * 2 >= self.budget:  # less was not held back: it tells nothing
+            grown = freed if self._doubling else freed * self._bounds.segment_bytes // self.budget
+            self.budget = min(self.budget + grown, self._bounds.most_bytes)
+        self.on_the_way -= freed
+
+    def dropped(self, places: list[slice]) -> None:
+        """These tickets are not sent any more, and nothing is known of how they fared."""
+        self.on_the_way -= self._free(places)
+
+    def _free(self, places: list[slice]) -> int:
         freed = 0
         for place in places:
             freed += int(self._bytes_of[place].sum())
             self._bytes_of[place] = 0
-        if self.on_the_way * 2 >= self.budget:  # less was not held back: it tells nothing
-            grown = freed if self._doubling else freed * SEGMENT_BYTES // self.budget
-            self.budget = min(self.budget + grown, MOST_BYTES)
-        self.on_the_way -= freed
+        return freed
 
     def missing(self, place: slice) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which tickets were sent and have not come back.
@@ -71,9 +93,9 @@ class Pace:
         if now - self._slowed_at > round_trip_s:
             self._slowed_at = now
             self._doubling = False
-            self.budget = max(self.budget // 2, LEAST_BYTES)
+            self.budget = max(self.budget // 2, self._bounds.least_bytes)
 
     def check_invariants(self) -> None:
         """Asserts that the total is that of the tickets."""
         assert self.on_the_way == int(self._bytes_of.sum())
-        assert LEAST_BYTES <= self.budget <= MOST_BYTES
+        assert self._bounds.least_bytes <= self.budget <= self._bounds.most_bytes

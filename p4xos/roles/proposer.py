@@ -38,7 +38,7 @@ from p4xos.envelope import ENVELOPE, ENVELOPE_BYTES, fragment_requests, open_val
 from p4xos.errors import Overloaded
 from p4xos.quorum import NO_ROUND, round_owner
 from p4xos.roles.acceptor import PROPOSER_ASKS
-from p4xos.roles.pace import Pace
+from p4xos.roles.pace import Budget, Pace
 from p4xos.roles.reads import ReadIndex
 from p4xos.roles.sessions import SESSION_AHEAD
 from p4xos.wire import HEADER_BYTES, Frame, Rows, Type
@@ -106,6 +106,7 @@ class Proposer:
         random: Callable[[], float],
         timing: ProposerTiming | None = None,
         in_flight_max: int = IN_FLIGHT_MAX,
+        budget: Budget | None = None,
     ) -> None:
         """Without a session; it opens one with its first submission.
 
@@ -116,6 +117,7 @@ class Proposer:
           value_bytes: largest value of an instance.
           random: uniform in [0, 1), for nonces.
           in_flight_max: values not yet delivered at most, a power of two.
+          budget: of bytes on the way.
         """
         self.frame = frame
         self.session = 0  # 0: none
@@ -133,7 +135,7 @@ class Proposer:
         self._pending = np.zeros(in_flight_max, dtype=np.bool_)  # by ticket modulo: not delivered
         self._in_flight = 0
         self._held_back: deque[_Sent] = deque()  # of those in `_sent`: not all of it has left
-        self._pace = Pace(in_flight_max)
+        self._pace = Pace(in_flight_max, budget)
         self._delivery_s = 0.0  # what a delivery has taken lately, smoothed
         self._nonce = 0  # of the OPEN under way; 0: none
         self._open_retry_at: float | None = None
@@ -222,7 +224,8 @@ class Proposer:
         while self._held_back:
             sent = self._held_back[0]
             if not self._count_pending(sent.first, sent.end):
-                self._held_back.popleft()  # refused before the rest of it left
+                sent.left = len(sent.rows)  # refused before the rest left, which it never does now
+                self._held_back.popleft()
                 continue
             count = min(self._pace.room(sent.rows.shape[1]), len(sent.rows) - sent.left)
             if not count:
@@ -346,6 +349,7 @@ class Proposer:
         end = first + len(event.lengths)
         if len(event.lengths) == 1:  # a command in fragments is done with all of them
             end = first + (-(-int(event.lengths[0]) // self.piece_bytes) or 1)
+        self._pace.settled(self._places(first, end))
         self._forget(first, end)
         self._settle_sent(now)
 
@@ -359,6 +363,7 @@ class Proposer:
                 if not sent.given_up and self._pending[ticket & (self.in_flight_max - 1)]:
                     effects.deliver.append(Unknown([ticket], None))
                 end = sent.end if sent.one_command else ticket + 1
+                self._pace.dropped(self._places(ticket, end))
                 self._forget(ticket, end)
                 self._settle_sent(now)
                 return
@@ -367,7 +372,6 @@ class Proposer:
         """These tickets are settled, one way or another."""
         self._in_flight -= self._count_pending(first, end)
         self._mark(first, end, False)
-        self._pace.settled(self._places(first, end))
 
     def _settle_sent(self, now: float) -> None:
         """Lets the oldest calls go that are settled whole; each tells how long a delivery takes."""
@@ -408,6 +412,7 @@ class Proposer:
         self.counters["sessions_lost"] += 1
         lost = [ticket for sent in self._sent for ticket in self._untold(sent)]
         for sent in self._sent:
+            self._pace.dropped(self._places(sent.first, sent.end))
             self._forget(sent.first, sent.end)
         self._sent.clear()
         self._held_back.clear()
@@ -520,6 +525,8 @@ class Proposer:
     def check_invariants(self) -> None:
         """Asserts what the registers' comments claim."""
         assert self._in_flight == int(np.count_nonzero(self._pending))
+        assert [sent for sent in self._sent if sent.waits] == [*self._held_back]
+        assert not self._held_back or self._pace.on_the_way, "nothing would ever let it leave"
         self._pace.check_invariants()
 
     def deadline(self) -> float | None:

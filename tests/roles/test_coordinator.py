@@ -472,8 +472,31 @@ def test_heartbeats_carry_round_next_and_low_to_all() -> None:
     assert at is not None
     effects = group.coordinator.tick(at)
     beats = [(to, m) for to, rows in effects.send for m in wire.messages(rows)]
-    assert [to for to, _ in beats] == [ACCEPTORS, COORDINATORS, LEARNERS]
+    assert [to for to, _ in beats] == [COORDINATORS, ACCEPTORS, LEARNERS]
     assert {(m.instance, m.round, m.low) for _, m in beats} == {(3, round_of(1), 2)}
+
+
+def test_heartbeats_without_news_are_for_candidates_alone() -> None:
+    """PROTOCOL 4: acceptors and learners hear one of eight, and the next change at once."""
+    group = serving()
+    role = group.coordinator  # told all of its round when it won it
+
+    def heard() -> set[To]:
+        at = role._heartbeat_at
+        assert at is not None
+        beats = [
+            to for to, rows in role.tick(at).send for m in wire.messages(rows)
+            if m.type == Type.HEARTBEAT
+        ]  # fmt: skip
+        return set(beats)
+
+    everybody = {ACCEPTORS, COORDINATORS, LEARNERS}
+    assert [heard() for _ in range(10)] == [
+        *[everybody] * 3, *[{COORDINATORS}] * 4, everybody, *[{COORDINATORS}] * 2,
+    ]  # fmt: skip
+    for learner in (0, 1):
+        group.give(checkpoint(learner, 1))
+    assert heard() == everybody
 
 
 def test_requests_outstanding_and_no_progress_means_phase_1_again() -> None:

@@ -492,6 +492,20 @@ def test_a_command_refused_half_way_takes_no_room() -> None:
     side.role.check_invariants()
 
 
+def test_a_command_refused_half_way_behind_another_is_over_with_it() -> None:
+    """PROTOCOL 2, 5: the one before it, not yet delivered, comes to its end as ever."""
+    side = large()
+    _, effects = side.submit(b"before")
+    (before,) = requests(effects)
+    tickets, _ = side.submit(bytes(1408 * 400))
+    effects = Effects.none()
+    side.role.delivered([Refused(99, 1, 3, False)], 0.0, effects)
+    assert effects.deliver == [Unknown(tickets, None)]
+    side.choose(before.value)
+    assert (side.role.in_flight, side.role.room) == (0, 1024)
+    side.role.check_invariants()
+
+
 def test_a_lost_session_takes_no_room() -> None:
     """PROTOCOL 5."""
     side = large()
@@ -499,6 +513,7 @@ def test_a_lost_session_takes_no_room() -> None:
     effects = Effects.none()
     side.role.delivered([Refused(99, 1, 2, True)], 0.0, effects)
     assert (side.role.in_flight, side.role._pace.on_the_way) == (0, 0)
+    assert side.role._pace.budget == START_BYTES, "nothing came back"
     side.role.check_invariants()
 
 

@@ -237,9 +237,11 @@ class DeliversItsOwnValue(Learner):
 
     def step(self, rows: Rows, now: float) -> Effects:
         effects = super().step(rows, now)
-        for event in effects.deliver:
+        for k, event in enumerate(effects.deliver):
             if isinstance(event, Delivery) and self.frame.sender == 0:
-                event.values[:, :1] ^= 1
+                values = event.values.copy()
+                values[:, :1] ^= 1
+                effects.deliver[k] = event._replace(values=values)
         return effects
 
 

@@ -82,6 +82,7 @@ def harsh(seed: int, **held: Any) -> Scenario:
     scenario = replace(
         scenario, loss=max(scenario.loss, 0.05), crash_gap_s=crash_gap_s,
         partition_gap_s=min(scenario.partition_gap_s, 2 * scenario.takeover_s), real_log=False,
+        pace_values=0, long_commands=0.05, idle_beats=1,
     )  # fmt: skip
     if duel:
         scenario = replace(

@@ -16,6 +16,7 @@ from p4xos.quorum import NO_ROUND
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
 from p4xos.roles.learner import Learner
+from p4xos.roles.pace import Budget
 from p4xos.roles.proposer import Proposer, ProposerTiming
 from p4xos.storage import AcceptorLog, Restored, create_mark
 from p4xos.testing.disk import SimulatedCrash, SimulatedDisk
@@ -205,7 +206,7 @@ class CoordinatorProcess(Process):
         takeover_s = scenario.takeover_s
         self.timing = CoordinatorTiming(
             heartbeat_s=takeover_s / 5, takeover_s=takeover_s, retry_s=takeover_s / 8,
-            stall_s=takeover_s, backoff_max_s=8 * takeover_s,
+            stall_s=takeover_s, backoff_max_s=8 * takeover_s, idle_beats=scenario.idle_beats,
         )  # fmt: skip
 
     def start(self, now: float) -> None:
@@ -285,6 +286,8 @@ class ReplicaProcess(Process):
             retry_s=0.6 * takeover_s, retry_max_s=4 * takeover_s, read_retry_s=takeover_s / 8,
             deadline_s=20 * takeover_s,
         )  # fmt: skip
+        least = scenario.pace_values * wire.stride_for(scenario.value_bytes)
+        self.budget = Budget(2 * least, least, 16 * least, least) if least else None
         self.in_flight: dict[int, Submission] = {}
         self.reads: dict[int, Read] = {}
         self.tail: deque[Chosen] = deque(maxlen=64)
@@ -313,7 +316,7 @@ class ReplicaProcess(Process):
         self.proposer = self.classes.proposer(
             frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
             value_bytes=scenario.value_bytes, random=self.random.random, timing=self.timing,
-            in_flight_max=IN_FLIGHT_MAX,
+            in_flight_max=IN_FLIGHT_MAX, budget=self.budget,
         )  # fmt: skip
 
     def step(self, rows: Rows, now: float) -> Effects:
@@ -327,6 +330,8 @@ class ReplicaProcess(Process):
     def tick(self, now: float) -> Effects:
         """Time for its role."""
         effects = self.learner.tick(now)
+        if effects.send:
+            self.proposer.slow_down(now)
         effects.extend(self.proposer.tick(now))
         return effects
 

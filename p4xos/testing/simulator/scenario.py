@@ -53,6 +53,12 @@ class Scenario:
     """Whether coordinators now and then draw a round below others' until the network heals."""
     real_log: bool
     """Whether acceptors keep their records in p4xos.storage on a simulated disk."""
+    pace_values: int
+    """Values that a proposer may always have on the way; 0: as many as outside a simulation."""
+    idle_beats: int
+    """One heartbeat of so many reaches acceptors and learners when nothing is new."""
+    long_commands: float
+    """How many commands travel in fragments."""
 
 
 def draw(seed: int) -> Scenario:
@@ -94,4 +100,7 @@ def draw(seed: int) -> Scenario:
         nag_gap_s=1e9 if calm else random.choice((0.005, 0.05, 1e9)),
         hard_of_hearing=not calm and random.random() < 0.3,
         real_log=random.random() < 0.25,
+        pace_values=random.choice((0, 1, 2, 6)),
+        long_commands=random.choice((0.05, 0.05, 0.5)),
+        idle_beats=random.choice((1, 8)),
     )

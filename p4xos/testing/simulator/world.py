@@ -401,14 +401,14 @@ class Simulation:
             self.submit(replica, self._random.randint(1, self.scenario.burst_commands))
 
     def submit(self, replica: ReplicaProcess, count: int) -> None:
-        """Some commands of some lengths, now and then one in fragments."""
+        """Some commands of some lengths, few or many of them in fragments."""
         random, proposer = self._random, replica.proposer
         payloads = []
         for _ in range(count):
             self._serial += 1
             payload = b"%d.%d" % (replica.id, self._serial)
             longest = proposer.piece_bytes
-            if random.random() < 0.05:
+            if random.random() < self.scenario.long_commands:
                 longest = min(proposer.command_bytes_max, 6 * longest)
             payloads.append(payload.ljust(random.randint(len(payload), max(longest, 16)), b"."))
         if any(len(payload) > proposer.command_bytes_max for payload in payloads):
