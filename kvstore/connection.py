@@ -45,8 +45,9 @@ class Connection:
     """The state of one client; knows its socket, and neither the log nor the store."""
 
     __slots__ = (
-        "_sent", "backlog", "backlog_bytes", "blocked", "client", "closed", "ended", "held",
-        "last_words", "mask", "out", "outstanding", "parser", "reads", "sock", "started", "unsent",
+        "_sent", "_unfinished_bytes", "backlog", "backlog_bytes", "blocked", "client", "closed",
+        "ended", "held", "last_words", "mask", "out", "outstanding", "parser", "reads", "sock",
+        "started", "unsent",
     )
 
     def __init__(self, sock: socket.socket, client: Client, chunks: ChunkReader) -> None:
@@ -56,6 +57,8 @@ class Connection:
         self.backlog: list[Command] = []
         """Commands that wait for the run under way, in order."""
         self.backlog_bytes = 0
+        self._unfinished_bytes = 0
+        """Received since the last command was complete."""
         self.outstanding = 0
         """Commands of the run under way; 0: none is."""
         self.started: Started | None = None
@@ -97,7 +100,10 @@ class Connection:
                 self.backlog += got
             else:
                 self.backlog = got
-            self.backlog_bytes += len(chunk)
+            self.backlog_bytes += self._unfinished_bytes + len(chunk)
+            self._unfinished_bytes = 0
+        else:
+            self._unfinished_bytes += len(chunk)
         if parser.error is not None:
             self.ended = True
             self.last_words = error_bytes(f"ERR Protocol error: {parser.error}")
@@ -162,6 +168,8 @@ class Connection:
 
     def put_back(self, rest: list[Command]) -> None:
         """Puts the end of a run back in front of the backlog."""
+        if not self.backlog:  # else they are still counted
+            self.backlog_bytes = sum([len(word) for command in rest for word in command])
         self.backlog = rest + self.backlog
 
     def _answer(self, entry: Entry | None, command: Command) -> None:

@@ -6,10 +6,12 @@ A key whose expiry is at or before log time is missing, whether or not its recor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import merge
 from typing import TYPE_CHECKING
 
 from kvstore.memory import CACHE_BYTES, CACHE_KEYS, MISSING
+from kvstore.packing import DATABASES
 from kvstore.records import (
     DATA,
     EXPIRING,
@@ -30,8 +32,15 @@ MAX_VALUE_BYTES = 8 << 20
 LARGE_BYTES = 64 << 10
 """Longer values are counted by `ENTRY_BYTES`."""
 ENTRY_BYTES = 32 << 20
-"""Of large values that one entry writes. A value of the log carries less; but commands of a few
-bytes lengthen or copy values, and a batch is in memory until all of it is applied."""
+"""Of large values that one entry writes, or that its writes reply. A value of the log carries less;
+but commands of a few bytes lengthen or copy values, and a batch is in memory until all of it is
+applied."""
+COUNTED_BYTES = 256
+"""Shorter values are not counted: the most commands that an entry has hold 32 MiB of them."""
+ENTRY_SMALL_BYTES = 256 << 20
+"""The same as `ENTRY_BYTES` for values that are not large: four clients' fullest runs."""
+ENTRY_READ_BYTES = 1 << 30
+"""Of other keys' values that one entry's writes work on: some tenths of a second."""
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
 
@@ -86,6 +95,29 @@ class Keyspace:
             return None if self._is_due(held) else held[EXPIRING_HEADER:]
         raise CommandError(WRONG_TYPE)
 
+    def get_for_reply(self, key: bytes) -> bytes | None:
+        """As `get`, for a write that replies the value: all replicas hold it until they are done.
+
+        Raises:
+          CommandError: another kind of value; or this entry replies too much.
+        """
+        value = self.get(key)
+        if value is not None:
+            self._charge(len(value))
+        return value
+
+    def get_source(self, key: bytes) -> bytes:
+        """As `get`, empty when missing, for a write that works on any number of keys.
+
+        Raises:
+          CommandError: another kind of value; or this entry works on too much.
+        """
+        value = self.get(key) or b""
+        self.store.read_bytes += len(value)
+        if self.store.read_bytes > ENTRY_READ_BYTES:
+            raise _too_much("values that one pipeline or transaction works on", ENTRY_READ_BYTES)
+        return value
+
     def contains(self, key: bytes) -> bool:
         """Whether the key exists, of whatever kind."""
         return self._held(key) is not None
@@ -94,6 +126,15 @@ class Keyspace:
         """The instance of the log that last changed a key; 0 when it is missing."""
         held = self._held(key)
         return 0 if held is None else version_of(held)
+
+    def mark(self, key: bytes) -> int:
+        """What WATCH remembers of a key: another number whenever it has changed; 0: missing.
+
+        The version alone would not do: SWAPDB may bring another database's key that the same
+        entry wrote. A record's slot and version tell it from every other.
+        """
+        held = self._held(key)
+        return 0 if held is None else version_of(held) * DATABASES + self._slot
 
     def expire_at(self, key: bytes) -> int | None:
         """When a key expires; None when it never does or is missing."""
@@ -104,7 +145,7 @@ class Keyspace:
         """Makes a key hold a string, with this expiry or none, whatever it held before."""
         store = self.store
         memory = self._memory
-        if len(value) > LARGE_BYTES:
+        if len(value) > COUNTED_BYTES:
             self._charge(len(value))
         full = self._prefix + key
         before = memory.recent.get(full, MISSING)
@@ -132,7 +173,7 @@ class Keyspace:
         if held is None or held[0] != EXPIRING:
             self.put(key, value)
             return
-        if len(value) > LARGE_BYTES:
+        if len(value) > COUNTED_BYTES:
             self._charge(len(value))
         header = b"S" + self.store.stamp[1:] + held[PLAIN_HEADER:EXPIRING_HEADER]
         self._memory.write(self._prefix + key, header + value)
@@ -159,6 +200,10 @@ class Keyspace:
         """Keys in this database; of very many that are due, those not yet removed still count."""
         due = self._expiries.count_due(self._slot, self._time.now)
         return self.store.counts[self._slot] - due
+
+    def records(self) -> int:
+        """Keys stored in this database, those that are due and not yet removed among them."""
+        return self.store.counts[self._slot]
 
     def expiring(self) -> int:
         """How many of them have an expiry."""
@@ -205,14 +250,27 @@ class Keyspace:
             return None
         return held
 
+    def check_room(self, values: Iterable[bytes]) -> None:
+        """Before the first of several values is put: refuses them unless there is room for all."""
+        store = self.store
+        before = store.large_bytes, store.small_bytes
+        try:
+            for value in values:
+                self._charge(len(value))
+        finally:
+            store.large_bytes, store.small_bytes = before
+
     def _charge(self, size: int) -> None:
-        """Refuses to write far more than the entry carries; on all replicas alike."""
-        self.store.large_bytes += size
-        if self.store.large_bytes > ENTRY_BYTES:
-            raise CommandError(
-                f"ERR large values of one pipeline or transaction are over {ENTRY_BYTES} bytes; "
-                "write them in smaller steps"
-            )
+        """Refuses to hold far more than the entry carries; on all replicas alike."""
+        store = self.store
+        if size > LARGE_BYTES:
+            store.large_bytes += size
+            if store.large_bytes > ENTRY_BYTES:
+                raise _too_much("large values of one pipeline or transaction", ENTRY_BYTES)
+        elif size > COUNTED_BYTES:
+            store.small_bytes += size
+            if store.small_bytes > ENTRY_SMALL_BYTES:
+                raise _too_much("values of one pipeline or transaction", ENTRY_SMALL_BYTES)
 
     def _delete(self, full: bytes) -> None:
         self.store.counts[self._slot] -= 1
@@ -222,6 +280,10 @@ class Keyspace:
         """Whether a record with an expiry no longer counts."""
         due: bool = U64.unpack_from(held, PLAIN_HEADER)[0] <= self._time.now
         return due
+
+
+def _too_much(what: str, limit: int) -> CommandError:
+    return CommandError(f"ERR {what} are over {limit} bytes; write them in smaller steps")
 
 
 class Reader(Keyspace):

@@ -184,8 +184,8 @@ class KvStateMachine:
             self.counters["bad_commands"] += 1
             raise unknown_command(command) from None
         keyspaces = self.store.keyspaces
-        for database, key, version in watched:
-            if keyspaces[database].version(key) != version:
+        for database, key, mark in watched:
+            if keyspaces[database].mark(key) != mark:
                 return None
         return self._run(entries, own=own, nested=True)
 

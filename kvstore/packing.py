@@ -4,7 +4,7 @@ A value is a msgpack array: its stamp (its proposer's clock, ms since the epoch)
 proposer's id), then commands; without commands it only moves log time (`kvstore.logtime`). A
 command is an array of its name and arguments, as binary. One for another database than 0 begins
 with a mark that no command name can be: a zero byte and the database's number. A transaction is one
-command: `TRANSACTION`, the watched keys as a msgpack array of [database, key, version], then each
+command: `TRANSACTION`, the watched keys as a msgpack array of [database, key, mark], then each
 command of it packed, as binary. Every replica takes a value apart in the same way, so what cannot
 be taken apart is skipped by all of them alike.
 """
@@ -87,7 +87,8 @@ class Watched(NamedTuple):
 
     database: int
     key: bytes
-    version: int
+    mark: int
+    """See `Keyspace.mark`."""
 
 
 def pack_transaction(watched: Sequence[Watched], packed: Sequence[bytes]) -> Command:
@@ -106,11 +107,11 @@ def split_transaction(command: Command) -> tuple[list[Watched], list[Command]]:
         commands: list[Command] = [msgpack.unpackb(packed) for packed in command[2:]]
         b"".join(chain.from_iterable(commands))
         b"".join([key for _, key, _ in watched])
-        numbers = {type(n) for database, _, version in watched for n in (database, version)}
+        numbers = {type(n) for database, _, mark in watched for n in (database, mark)}
     except Exception as error:
         raise BadValue(str(error)) from None
     if not all(commands) or set(map(type, commands)) - {list} or numbers - {int}:
-        raise BadValue("a command that is no array, or an empty one, or a bad version")
+        raise BadValue("a command that is no array, or an empty one, or a bad mark")
     if not all(0 <= database < DATABASES for database, _, _ in watched):
         raise BadValue("a watched key of no database")
     return watched, commands

@@ -6,7 +6,7 @@ whole blocks in C; no loop here runs once for each byte.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,22 +180,24 @@ def _bitop(keys: Keyspace, command: Command) -> Reply:
         raise CommandError(SYNTAX_ERROR)
     if operation is None and len(command) != 4:
         raise CommandError("ERR BITOP NOT must be called with a single source key.")
-    sources = [keys.get(key) or b"" for key in command[3:]]
-    longest = max(map(len, sources))
-    if not longest:
-        keys.remove(target)
-    elif operation is None:
-        keys.put(target, (~np.frombuffer(sources[0], np.uint8)).tobytes())
+    sources = map(keys.get_source, command[3:])  # one at a time: there may be very many
+    if operation is None:
+        value = (~np.frombuffer(next(sources), np.uint8)).tobytes()
     else:
-        keys.put(target, combined(operation, sources, longest))
-    return longest
+        value = combined(operation, sources)
+    if value:
+        keys.put(target, value)
+    else:
+        keys.remove(target)
+    return len(value)
 
 
-def combined(operation: _Operation, sources: list[bytes], longest: int) -> bytes:
+def combined(operation: _Operation, sources: Iterator[bytes]) -> bytes:
     """All sources joined by an operation, short ones filled with zeros to the longest."""
-    result = np.zeros(longest, np.uint8)
-    result[: len(sources[0])] = np.frombuffer(sources[0], np.uint8)
-    for source in sources[1:]:
+    result = np.frombuffer(next(sources), np.uint8).copy()
+    for source in sources:
+        if len(source) > len(result):
+            result = np.concatenate((result, np.zeros(len(source) - len(result), np.uint8)))
         head = result[: len(source)]
         operation(head, np.frombuffer(source, np.uint8), out=head)
         if operation is np.bitwise_and:

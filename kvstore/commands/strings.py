@@ -9,6 +9,9 @@ from kvstore.records import MAX_TIME_MS
 from kvstore.replies import OK, CommandError, Reply
 from kvstore.resp import Command
 
+MGET_BYTES = 256 << 20
+"""Of one reply, which is in memory before its client takes any of it: few keys, each named a
+thousand times, would be more than a node has."""
 _EXPIRIES = {
     b"ex": (1000, True), b"px": (1, True), b"exat": (1000, False), b"pxat": (1, False)
 }  # fmt: skip
@@ -80,7 +83,11 @@ def _set(keys: Keyspace, command: Command) -> Reply:
     due = _chosen_expiry(keys, options, b"set")
     returns, compares = b"get" in options, b"ifeq" in options
     # Both refuse another kind of value, and nothing else does.
-    held = keys.get(key) if returns or compares else None
+    held = None
+    if returns:
+        held = keys.get_for_reply(key)
+    elif compares:
+        held = keys.get(key)
     exists = keys.contains(key)
     allowed = not (
         (exists and b"nx" in options)
@@ -114,13 +121,13 @@ def _psetex(keys: Keyspace, command: Command) -> Reply:
 
 
 def _getset(keys: Keyspace, command: Command) -> Reply:
-    held = keys.get(command[1])
+    held = keys.get_for_reply(command[1])
     keys.put(command[1], command[2])
     return held
 
 
 def _getdel(keys: Keyspace, command: Command) -> Reply:
-    held = keys.get(command[1])
+    held = keys.get_for_reply(command[1])
     if held is not None:
         keys.remove(command[1])
     return held
@@ -129,7 +136,7 @@ def _getdel(keys: Keyspace, command: Command) -> Reply:
 def _getex(keys: Keyspace, command: Command) -> Reply:
     key = command[1]
     options = _parse_options(command[2:], _GETEX_OPTIONS)
-    held = keys.get(key)
+    held = keys.get_for_reply(key)
     if held is None:
         return None
     due = _chosen_expiry(keys, options, b"getex")
@@ -184,17 +191,24 @@ def _setrange(keys: Keyspace, command: Command) -> Reply:
 
 def _mget(keys: Keyspace, command: Command) -> Reply:
     values: list[Reply] = []
+    size = 0
     for key in command[1:]:
         try:
-            values.append(keys.get(key))
+            value = keys.get(key)
         except CommandError:
-            values.append(None)  # MGET alone calls a key of another kind missing
+            value = None  # MGET alone calls a key of another kind missing
+        if value is not None:
+            size += len(value)
+            if size > MGET_BYTES:
+                raise CommandError(f"ERR values of more than {MGET_BYTES} bytes; ask for fewer")
+        values.append(value)
     return values
 
 
 def _mset(keys: Keyspace, command: Command) -> Reply:
     if len(command) % 2 == 0:
         raise wrong_arity(_MSET)
+    keys.check_room(command[2::2])
     for position in range(1, len(command), 2):
         keys.put(command[position], command[position + 1])
     return OK
@@ -205,6 +219,7 @@ def _msetnx(keys: Keyspace, command: Command) -> Reply:
         raise wrong_arity(_MSETNX)
     if any(map(keys.contains, command[1::2])):
         return 0
+    keys.check_room(command[2::2])
     for position in range(1, len(command), 2):
         keys.put(command[position], command[position + 1])
     return 1

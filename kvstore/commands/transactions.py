@@ -1,7 +1,7 @@
 """Transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
 A transaction is one entry of the log. Its commands run one behind the other on every replica, with
-nothing between them, if no watched key has changed: the entry carries the version that each had
+nothing between them, if no watched key has changed: the entry carries the mark that each had
 when it was watched, and all replicas compare alike (`kvstore.machine`).
 """
 
@@ -71,7 +71,7 @@ def _exec(client: Client, command: Command) -> Reply:
     transaction = client.transaction
     if transaction is None:
         raise CommandError("ERR EXEC without MULTI")
-    watched = [Watched(*place, version) for place, version in client.watched.items()]
+    watched = [Watched(*place, mark) for place, mark in client.watched.items()]
     client.transaction = None
     client.watched.clear()
     if transaction.failed:
@@ -84,20 +84,23 @@ def _exec(client: Client, command: Command) -> Reply:
 
 
 def _watch(keys: Keyspace | Client, command: Command) -> Reply:
-    """The versions; the server keeps them with the client, and answers OK (`add_watched`)."""
+    """The marks; the server keeps them with the client, and answers OK (`add_watched`)."""
     if isinstance(keys, Client):  # not read, since a transaction is open
         raise CommandError("ERR WATCH inside MULTI is not allowed")
-    return [keys.version(key) for key in command[1:]]
+    return [keys.mark(key) for key in command[1:]]
 
 
-def add_watched(client: Client, command: Command, versions: Reply) -> Reply:
-    """Keeps what WATCH has read; of a key watched twice the first version counts."""
-    assert isinstance(versions, list)
-    if len(client.watched) + len(versions) > WATCHED_MAX:
+def add_watched(client: Client, command: Command, marks: Reply) -> Reply:
+    """Keeps what WATCH has read; of a key watched twice the first mark counts."""
+    assert isinstance(marks, list)
+    if len(client.watched) + len(marks) > WATCHED_MAX:
         raise CommandError(f"ERR more than {WATCHED_MAX} watched keys; UNWATCH some")
-    for key, version in zip(command[1:], versions, strict=True):
-        assert isinstance(version, int)
-        client.watched.setdefault((client.database, key), version)
+    limit = client.server.transaction_bytes_max  # longer ones could not travel with EXEC
+    if sum([len(key) for _, key in client.watched]) + sum(map(len, command[1:])) > limit:
+        raise CommandError(f"ERR watched keys of more than {limit} bytes; UNWATCH some")
+    for key, mark in zip(command[1:], marks, strict=True):
+        assert isinstance(mark, int)
+        client.watched.setdefault((client.database, key), mark)
     return OK
 
 

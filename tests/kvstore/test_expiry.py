@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from kvstore import expiry as expiry_module
+from kvstore import machine as machine_module
 from kvstore import timekeeper as timekeeper_module
 from kvstore.keyspace import NeedsTime
 from kvstore.machine import IDLE_SWEEP_KEYS, SWEEP_KEYS
@@ -113,6 +114,29 @@ def test_a_sweep_is_bounded_and_nobody_sees_what_it_left(tmp_path: Path) -> None
         space = replica.store.keyspaces[0]
     assert left == 0
     replica.store.close()
+
+
+def test_flushall_does_the_same_however_batches_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though all that is left is due, and more of it than is counted."""
+    monkeypatch.setattr(expiry_module, "COUNTED_DUE", 3)
+    monkeypatch.setattr(machine_module, "SWEEP_KEYS", 1)
+    one, other = Replica(tmp_path / "one"), Replica(tmp_path / "other")
+    first = value_of(NOON, *[[b"SET", b"a%d" % n, b"v", b"PX", b"10"] for n in range(3)])
+    rest = [
+        value_of(NOON, *[[b"SET", b"b%d" % n, b"v", b"PX", b"10"] for n in range(3)]),
+        value_of(NOON + 20, [b"FLUSHALL"]),
+    ]
+    for replica in (one, other):
+        replica.apply(first)
+    one.apply(*rest)
+    for value in rest:
+        other.apply(value)
+    assert one.content() == other.content()
+    assert stored(one) == 0
+    one.store.close()
+    other.store.close()
 
 
 def test_a_key_that_is_due_and_still_stored_may_be_written_again(tmp_path: Path) -> None:

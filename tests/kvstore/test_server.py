@@ -16,6 +16,7 @@ from kvstore import connection as connection_module
 from kvstore import keyspace as keyspace_module
 from kvstore import machine as machine_module
 from kvstore import server as server_module
+from kvstore.commands import strings as strings_module
 from kvstore.commands.client import Client
 from kvstore.connection import Connection
 from kvstore.listening import BindFailed, bound_socket, listen
@@ -305,6 +306,31 @@ async def test_commands_waiting_behind_a_run_are_bounded(
     await talker.expect(b"".join(b":%d\r\n" % n for n in range(1, count + 2)))
 
 
+async def test_long_commands_that_wait_are_bounded_too(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which most pieces complete no command, and all but one of a run are put back."""
+    monkeypatch.setattr(connection_module, "BACKLOG_BYTES", 100_000)
+    monkeypatch.setattr(connection_module, "RECEIVE_BYTES", 4096)
+    monkeypatch.setattr(batcher_module, "RUN_BYTES", 10_000)
+    running.log.held = True
+    talker = await running.connect()
+    await talker.send(pack(b"INCR", b"n"))
+    await settle()
+    count, size = 20, 50_000
+    held = next(iter(running.server._connections.values()))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talker.send, pack(b"SET", b"k", b"x" * size) * count)
+        await settle()
+        for _ in range(3):
+            assert sum(len(command[-1]) for command in held.backlog) <= 100_000 + 2 * size
+            assert not held.wanted_mask()
+            running.log.deliver()
+            await settle()
+        running.log.release()
+        await talker.expect(b":1\r\n" + b"+OK\r\n" * count)
+
+
 GARBAGE = [
     (b"*1\r\n:1\r\n", b"-ERR Protocol error: expected '$', got ':'\r\n"),
     (b"*-2000000000000000000000\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
@@ -555,6 +581,77 @@ async def test_commands_that_lengthen_values_are_bounded(
     await talker.expect(b":2000\r\n" * 2 + b"-ERR large values of one pipeline or transaction")
     await talker.send(b"EXISTS k0 k1 k2 k3\r\nSETRANGE k2 1999 x\r\nQUIT\r\n")
     assert (await talker.rest()).endswith(b":2\r\n:2000\r\n+OK\r\n")
+
+
+async def test_values_copied_or_replied_by_writes_are_bounded(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction of a few bytes a command would else fill the memory of every replica."""
+    monkeypatch.setattr(keyspace_module, "ENTRY_SMALL_BYTES", 5000)
+    talker = await running.connect()
+    value = b"x" * 2000
+    reply = b"$2000\r\n" + value + b"\r\n"
+    refusal = b"-ERR values of one pipeline or transaction are over 5000 bytes; write them in sm"
+    await talker.send(pack(b"SET", b"k", value))
+    await talker.expect(b"+OK\r\n")
+    for command, answer in (
+        (b"COPY k %d\r\n", b":1\r\n"), (b"GETEX k\r\n", reply), (b"SET k v NX GET\r\n", reply),
+    ):  # fmt: skip
+        lines = [command % n if b"%" in command else command for n in range(3)]
+        await talker.send(b"MULTI\r\n" + b"".join(lines) + b"EXEC\r\n")
+        await talker.expect(
+            b"+OK\r\n" + b"+QUEUED\r\n" * 3 + b"*3\r\n" + answer * 2 + refusal + b"aller steps\r\n"
+        )
+    for command in (b"GETSET", b"GETDEL"):
+        await talker.send(b"MULTI\r\nCOPY k 3 REPLACE\r\nCOPY k 4 REPLACE\r\n")
+        await talker.send(pack(command, *[b"k", b"v"][: 2 if command == b"GETSET" else 1]))
+        await talker.send(b"EXEC\r\nSTRLEN k\r\n")
+        await talker.expect(
+            b"+OK\r\n" + b"+QUEUED\r\n" * 3 + b"*3\r\n" + b":1\r\n" * 2 + refusal
+            + b"aller steps\r\n:2000\r\n"
+        )
+
+
+async def test_what_bitop_reads_is_bounded(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyspace_module, "ENTRY_READ_BYTES", 5000)
+    talker = await running.connect()
+    await talker.send(pack(b"SET", b"k", b"x" * 2000) + b"BITOP OR d k k k\r\n")
+    await talker.expect(
+        b"+OK\r\n-ERR values that one pipeline or transaction works on are over 5000 bytes; "
+        b"write them in smaller steps\r\n"
+    )
+    await talker.send(b"BITOP OR d k k\r\nEXISTS d\r\n")
+    await talker.expect(b":2000\r\n:1\r\n")
+
+
+@pytest.mark.parametrize("name", [b"MSET", b"MSETNX"])
+async def test_mset_writes_all_or_nothing_where_room_ends(
+    running: Running, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    monkeypatch.setattr(keyspace_module, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(keyspace_module, "ENTRY_BYTES", 5000)
+    talker = await running.connect()
+    large = b"x" * 2000
+    await talker.send(pack(b"SET", b"a", large) + pack(name, b"b", large, b"c", large))
+    await talker.expect(
+        b"+OK\r\n-ERR large values of one pipeline or transaction are over 5000 bytes; "
+        b"write them in smaller steps\r\n"
+    )
+    await talker.send(b"EXISTS a b c\r\n")
+    await talker.expect(b":1\r\n")
+
+
+async def test_the_reply_to_mget_is_bounded(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strings_module, "MGET_BYTES", 2500)
+    talker = await running.connect()
+    await talker.send(pack(b"SET", b"k", b"x" * 1000))
+    await talker.expect(b"+OK\r\n")
+    await talker.send(b"MGET k none k k\r\n")
+    await talker.expect(b"-ERR values of more than 2500 bytes; ask for fewer\r\n")
 
 
 @pytest.mark.parametrize("name", [b"strlen", b"echo"])

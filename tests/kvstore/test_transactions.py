@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from kvstore.commands import queued as queued_module
 from kvstore.commands import transactions as transactions_module
 from kvstore.packing import (
+    DATABASES,
     TRANSACTION,
     BadValue,
     Watched,
@@ -170,6 +171,28 @@ async def test_a_transaction_is_one_entry(running: Running) -> None:
     assert [running.store.keyspaces[n].version(b"a") for n in (0, 3)] == [1, 1]
 
 
+async def test_a_watched_key_whose_database_is_exchanged(running: Running) -> None:
+    """Though one entry wrote both keys, so that their versions are the same."""
+    one, other = await running.connect(), await running.connect()
+    await one.send(b"MULTI\r\nSET k a\r\nSELECT 1\r\nSET k b\r\nSELECT 0\r\nEXEC\r\nWATCH k\r\n")
+    await one.expect(
+        b"+OK\r\n" + b"+QUEUED\r\n" * 4 + b"*4\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n"
+    )
+    await other.send(b"SWAPDB 0 1\r\n")
+    await other.expect(b"+OK\r\n")
+    await one.send(b"MULTI\r\nAPPEND k x\r\nEXEC\r\nGET k\r\n")
+    await one.expect(b"+OK\r\n+QUEUED\r\n*-1\r\n$1\r\nb\r\n")
+
+
+async def test_the_bytes_of_watched_keys_are_bounded(running: Running) -> None:
+    limit = running.server._facts.transaction_bytes_max = 1000
+    talker = await running.connect()
+    complaint = b"-ERR watched keys of more than %d bytes; UNWATCH some\r\n" % limit
+    for number, expected in enumerate((b"+OK\r\n", b"+OK\r\n", complaint)):
+        await talker.send(pack(b"WATCH", b"%d" % number * 400))
+        await talker.expect(expected)
+
+
 async def test_a_watched_key_that_another_client_changes(running: Running) -> None:
     one, other = await running.connect(), await running.connect()
     await one.send(b"WATCH k\r\nGET k\r\n")
@@ -253,8 +276,11 @@ async def test_a_transaction_too_long_is_refused_and_nothing_of_it_happens(
             b"+OK\r\n" + b"+QUEUED\r\n" * 20
             + b"-ERR transaction is over the limit of 20 commands; split it\r\n" + abort
         )  # fmt: skip
-        keys = [b"%0100d" % n for n in range(10)]
-        await talker.send(pack(b"WATCH", *keys) + b"MULTI\r\nSET k new\r\nEXEC\r\nGET k\r\n")
+        keys = [b"%0100d" % n for n in range(8)]
+        await talker.send(
+            pack(b"WATCH", *keys) + b"MULTI\r\n" + pack(b"SET", b"k", b"n" * 200)
+            + b"EXEC\r\nGET k\r\n"
+        )  # fmt: skip
         await talker.expect(b"+OK\r\n+OK\r\n+QUEUED\r\n-ERR command of ")
         assert b"over the limit of" in await line(talker)
         await talker.expect(b"$3\r\nold\r\n")
@@ -324,9 +350,9 @@ async def test_redis_py_pipelines_and_transactions(running: Running) -> None:
 
 
 def test_replicas_agree_on_transactions(tmp_path: Path) -> None:
-    """Watched versions decide alike everywhere; what cannot be taken apart is skipped alike."""
+    """Watched marks decide alike everywhere; what cannot be taken apart is skipped alike."""
     packed = pack_commands([[b"SET", b"t", b"1"], [b"NOPE"], [b"INCR", b"k"], [b"GET", b"k"]], 0)
-    good = pack_transaction([Watched(0, b"k", 1), Watched(3, b"k", 0)], packed)
+    good = pack_transaction([Watched(0, b"k", 1 * DATABASES), Watched(3, b"k", 0)], packed)
     values = [
         value_of(NOON, [b"SET", b"k", b"5"]),
         value_of(NOON, good, [b"SET", b"behind", b"v"]),
