@@ -60,7 +60,7 @@ class ProposerTiming:
     deadline_s: float = 5.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Sent:
     """Values sent in one call: tickets are consecutive from `first`."""
 
@@ -209,9 +209,7 @@ class Proposer:
         sent = _Sent(first, rows, now + self.timing.deadline_s, now, now + self._retry_s())
         self._look_by(sent.retry_at)
         if self.session:
-            self._stamp(sent)
-            self._sent.append(sent)
-            self._held_back.append(sent)
+            self._hold_back(sent)
             self._send_more(now, effects)
         else:
             self._unsent.append(sent)
@@ -219,14 +217,16 @@ class Proposer:
                 self._open(now, effects)
         return first
 
+    def _hold_back(self, sent: _Sent) -> None:
+        """Takes a call into the session; it leaves when there is room on the way."""
+        self._stamp(sent)
+        self._sent.append(sent)
+        self._held_back.append(sent)
+
     def _send_more(self, now: float, effects: Effects) -> None:
         """Sends what is held back, in order, as far as there is room on the way."""
         while self._held_back:
             sent = self._held_back[0]
-            if not self._count_pending(sent.first, sent.end):
-                sent.left = len(sent.rows)  # refused before the rest left, which it never does now
-                self._held_back.popleft()
-                continue
             count = min(self._pace.room(sent.rows.shape[1]), len(sent.rows) - sent.left)
             if not count:
                 return
@@ -363,6 +363,9 @@ class Proposer:
                 if not sent.given_up and self._pending[ticket & (self.in_flight_max - 1)]:
                     effects.deliver.append(Unknown([ticket], None))
                 end = sent.end if sent.one_command else ticket + 1
+                if sent.one_command and sent.waits:  # the rest of it never leaves now
+                    sent.left = len(sent.rows)
+                    self._held_back.remove(sent)
                 self._pace.dropped(self._places(ticket, end))
                 self._forget(ticket, end)
                 self._settle_sent(now)
@@ -376,10 +379,7 @@ class Proposer:
     def _settle_sent(self, now: float) -> None:
         """Lets the oldest calls go that are settled whole; each tells how long a delivery takes."""
         while self._sent and not self._count_pending(self._sent[0].first, self._sent[0].end):
-            settled = self._sent.popleft()
-            if settled.waits:
-                self._held_back.remove(settled)
-            sample = now - settled.sent_at
+            sample = now - self._sent.popleft().sent_at
             self._delivery_s += SMOOTHING * (sample - self._delivery_s)
 
     def _retry_s(self) -> float:
@@ -402,10 +402,8 @@ class Proposer:
         self._session_base = self._oldest() - 1
         while self._unsent:
             sent = self._unsent.popleft()
-            self._stamp(sent)
             sent.sent_at = now
-            self._sent.append(sent)
-            self._held_back.append(sent)
+            self._hold_back(sent)
         self._send_more(now, effects)
 
     def _lose_session(self, now: float, effects: Effects) -> None:
