@@ -79,7 +79,7 @@ class Loop:
 
     async def run(self) -> None:
         """Until cancelled; an error of a role or its storage ends it."""
-        self._turn()
+        self._turns()
         while True:
             with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
@@ -90,18 +90,21 @@ class Loop:
 
     def _turns(self) -> None:
         """A turn, and those that follow upon it where nobody else waits for the process."""
-        self._turn()
+        self._turn(self._epoll.poll(0))
         if self._patience_s:
             until = self._clock() + TURNS_S
-            while not self._ready and self._clock() < until and self._epoll.poll(self._patience_s):
-                self._turn()
+            while not self._ready and self._clock() < until:
+                events = self._epoll.poll(self._patience_s)
+                if not events:
+                    return
+                self._turn(events)
 
-    def _turn(self) -> None:
+    def _turn(self, events: list[tuple[int, int]]) -> None:
         """Everything that has arrived, is due, or follows from it, bounded."""
         self._turning = True
         try:
             now = self._clock()
-            for descriptor, _ in self._epoll.poll(0):
+            for descriptor, _ in events:
                 driver = self._drivers[descriptor]
                 driver.readable = True
                 self.make_ready(driver)

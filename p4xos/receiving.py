@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from p4xos import multi_message
 from p4xos.multi_message import MESSAGES_MAX, ReceiveSlots, Stretch, unpack_address
-from p4xos.udp_socket import Address
+from p4xos.udp_socket import OUR_BUGS, Address
 from p4xos.wire import HEADER_BYTES, Rows
 
 ROW_ALIGNMENT = 8
@@ -35,8 +35,6 @@ CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 """Plain: the members are IntFlags, and combining those anew for each receive costs 3 us."""
 SENDERS_MAX = 4096
 """Senders remembered by their packed address; past it the memory starts afresh."""
-OUR_BUGS = (errno.EBADF, errno.ENOTSOCK, errno.EFAULT)
-"""Use after close and the like: raised, since no peer and no network can cause them."""
 
 assert RECEIVE_BYTES % ROW_ALIGNMENT == 0
 
@@ -153,9 +151,10 @@ class Receiver:
                 if length <= size:
                     self._take(place, length, segment, source)
                 else:
+                    self._close_batch()
                     rest = slots.overflow[slot, : length - size]
-                    self._take_copy(np.concatenate((self.arena[place : place + size], rest)),
-                                    segment, source)  # fmt: skip
+                    whole = np.concatenate((self.arena[place : place + size], rest))
+                    self._take_uneven(whole, segment, source)
 
     def _sender(self, name: bytes) -> Address:
         address = self._senders.get(name)
@@ -174,7 +173,7 @@ class Receiver:
             self._end = place + size
             return self._end
         self._close_batch()
-        self._take_uneven(place, size, segment, source)
+        self._take_uneven(self.arena[place : place + size], segment, source)
         self._begin = self._end = place + -(-size // ROW_ALIGNMENT) * ROW_ALIGNMENT
         return self._end
 
@@ -190,51 +189,27 @@ class Receiver:
         self._counters["received"] += len(rows)
         self._results.append(Received(rows, source))
 
-    def _take_copy(self, data: NDArray[np.uint8], segment: int, source: Address) -> None:
-        """Takes a receive that was longer than its slot, from a copy."""
-        self._close_batch()
-        count, tail = divmod(len(data), segment)
-        whole = count * segment
-        if count:
-            self._append_padded(data[:whole].reshape(count, segment), source)
-        if tail >= HEADER_BYTES:
-            self._append_padded(data[whole:].reshape(1, tail), source)
-        elif tail:
-            self._counters["receive_short"] += 1
-
-    def _append_padded(self, datagrams: NDArray[np.uint8], source: Address) -> None:
-        count, stride = datagrams.shape
-        padded = -(-stride // ROW_ALIGNMENT) * ROW_ALIGNMENT
-        rows = np.zeros((count, padded), np.uint8)
-        rows[:, :stride] = datagrams
-        self._counters["receive_copied"] += count
-        self._append(rows, padded, source)
-
-    def _take_uneven(self, begin: int, size: int, stride: int, source: Address) -> None:
+    def _take_uneven(self, data: NDArray[np.uint8], stride: int, source: Address) -> None:
         """Takes a receive whose last datagram is shorter, or whose stride is not aligned."""
-        count, tail = divmod(size, stride)
-        end = begin + size
+        count, tail = divmod(len(data), stride)
+        whole = count * stride
         if count:
-            begin = self._take_padded(begin, end, count, stride, source)
+            self._take_padded(data[:whole], stride, source)
         if tail >= HEADER_BYTES:
-            self._take_padded(begin, end, 1, tail, source)
+            self._take_padded(data[whole:], tail, source)
         elif tail:
             self._counters["receive_short"] += 1
 
-    def _take_padded(self, begin: int, end: int, count: int, stride: int, source: Address) -> int:
-        """Takes `count` datagrams from `begin`, padded; returns where the next one starts."""
-        after = begin + count * stride
+    def _take_padded(self, data: NDArray[np.uint8], stride: int, source: Address) -> None:
+        """Takes datagrams of one stride: as they lie if that is aligned, else a padded copy."""
+        if stride % ROW_ALIGNMENT == 0 and data.ctypes.data % ROW_ALIGNMENT == 0:
+            self._append(data, stride, source)
+            return
         padded = -(-stride // ROW_ALIGNMENT) * ROW_ALIGNMENT
-        aligned = begin % ROW_ALIGNMENT == 0
-        if aligned and padded == stride:
-            self._append(self.arena[begin:after], stride, source)
-        elif aligned and count == 1 and after == end:
-            # Nothing of this receive lies behind it: the padding fits in place.
-            self.arena[after : begin + padded] = 0
-            self._append(self.arena[begin : begin + padded], padded, source)
-        else:
-            self._append_padded(self.arena[begin:after].reshape(count, stride), source)
-        return after
+        rows = np.zeros((len(data) // stride, padded), np.uint8)
+        rows[:, :stride] = data.reshape(-1, stride)
+        self._counters["receive_copied"] += len(rows)
+        self._append(rows, padded, source)
 
     def _drop(self, size: int, segment: int, flags: int) -> None:
         """Counts a receive that holds no message."""

@@ -18,8 +18,7 @@ import numpy as np
 
 from p4xos import multi_message
 from p4xos.multi_message import SendPlan, pack_address
-from p4xos.receiving import OUR_BUGS
-from p4xos.udp_socket import SOL_UDP, UDP_SEGMENT, Address
+from p4xos.udp_socket import OUR_BUGS, SOL_UDP, UDP_SEGMENT, Address
 from p4xos.wire import HEADER_BYTES, Rows
 
 DATAGRAM_BYTES_MAX = 65_507

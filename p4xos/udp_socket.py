@@ -26,6 +26,8 @@ SO_MEMINFO = 55
 MEMINFO = struct.Struct("=9I")
 MEMINFO_DROPS = 8
 
+OUR_BUGS = (errno.EBADF, errno.ENOTSOCK, errno.EFAULT)
+"""Use after close and the like: raised, since no peer and no network can cause them."""
 SEGMENTS_MAX = 128
 SEGMENTS_MAX_OLDER = 64
 """Segments of one send: the kernel's UDP_MAX_SEGMENTS, found by probing."""

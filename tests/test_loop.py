@@ -148,7 +148,7 @@ class World:
         return trio.current_time() if trio.lowlevel.in_trio_run() else self.now
 
     def turn(self) -> None:
-        self.loop._turn()
+        self.loop._turns()
 
     def close(self) -> None:
         for driver in self.drivers.values():
