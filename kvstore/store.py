@@ -40,7 +40,7 @@ from kvstore.logtime import Clock, LogTime, wall_clock
 from kvstore.memory import Memory
 from kvstore.packing import DATABASES
 from kvstore.records import DATA, INDEX, U64, stamp_of
-from p4xos import generations
+from p4xos import checkpointed, generations
 from p4xos.errors import P4xosError
 from p4xos.generations import explain
 
@@ -189,12 +189,10 @@ class Store:
 
     def learner_state(self) -> dict[bytes, bytes]:
         """The learner's records that `commit` stored beside `applied`."""
-        records: dict[bytes, bytes] = {}
-        for key in self.stored_keys(_META_LEARNER):
-            if not key.startswith(_META_LEARNER):
-                break
-            records[key[len(_META_LEARNER) :]] = self._get(key) or b""
-        return records
+        try:
+            return checkpointed.read(self._database, _META_LEARNER)
+        except Exception as error:
+            raise StoreError(self.directory, explain(error)) from error
 
     def begin(self, instance: int, stamp: int, origin: int, sweep_limit: int) -> tuple[bool, int]:
         """Begins an entry of the log: its time, its version, and the removal of what is due.
@@ -261,11 +259,7 @@ class Store:
             counts = _COUNTS.pack(*self.counts, *self.expiries.counts, *self._slots)
             if counts != self._stored_counts:
                 put(_META_COUNTS, counts)
-            for key, value in learner_state.items():
-                if value is None:
-                    delete(_META_LEARNER + key)
-                else:
-                    put(_META_LEARNER + key, value)
+            checkpointed.write(batch, _META_LEARNER, learner_state)
             time = self.time.pack()
             if time != self._stored_time:
                 put(_META_TIME, time)

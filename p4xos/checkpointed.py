@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 from p4xos.roles.sessions import Sessions, SessionState
+
+if TYPE_CHECKING:
+    from rocksdict import Rdict, WriteBatch
 
 TABLE = b"table"
 _PIECES = struct.Struct(">6sQQI")
@@ -32,6 +35,27 @@ def changes_of(sessions: Sessions) -> dict[bytes, bytes | None]:
     }
     changes[TABLE] = msgpack.packb(sessions.table())
     return changes
+
+
+def write(batch: WriteBatch, prefix: bytes, changes: Changes) -> None:
+    """Adds changes to a write batch of RocksDB, under keys that begin with `prefix`."""
+    for key, value in changes.items():
+        if value is None:
+            batch.delete(prefix + key)
+        else:
+            batch.put(prefix + key, value)
+
+
+def read(database: Rdict, prefix: bytes) -> dict[bytes, bytes]:
+    """The records that were written under `prefix`; whatever RocksDB raises where it is damaged."""
+    records: dict[bytes, bytes] = {}
+    iterator = database.iter()
+    iterator.seek(prefix)
+    while iterator.valid() and iterator.key().startswith(prefix):
+        records[iterator.key()[len(prefix) :]] = iterator.value()
+        iterator.next()
+    iterator.status()  # an iterator that met damage is merely not valid
+    return records
 
 
 def merge(records: dict[bytes, bytes], changes: Changes) -> None:

@@ -31,7 +31,7 @@ import trio
 from numpy.typing import NDArray
 from rocksdict import Checkpoint, DBRecoveryMode, Options, Rdict, WriteBatch
 
-from p4xos import generations
+from p4xos import checkpointed, generations
 from p4xos.config import Cluster
 from p4xos.effects import Chosen, Delivery
 from p4xos.envelope import ENVELOPE_BYTES, open_envelope
@@ -176,17 +176,10 @@ class LogStore:
 
     def learner_state(self) -> Mapping[bytes, bytes]:
         """The learner's records that `apply` stored beside `applied`."""
-        records: dict[bytes, bytes] = {}
         try:
-            iterator = self._database.iter()
-            iterator.seek(_META_LEARNER)
-            while iterator.valid() and iterator.key().startswith(_META_LEARNER):
-                records[iterator.key()[len(_META_LEARNER) :]] = iterator.value()
-                iterator.next()
-            iterator.status()  # an iterator that met damage is merely not valid
+            return checkpointed.read(self._database, _META_LEARNER)
         except Exception as error:
             raise LogStoreError(self.directory, explain(error)) from error
-        return records
 
     def append(self, chosen: Chosen) -> None:
         """Takes what the next `apply` was made from."""
@@ -211,11 +204,7 @@ class LogStore:
                 written += self._put_stretch(batch, stretch, deliveries)
         self._pending.clear()
         self._retain(batch, through, written)
-        for key, value in learner_state.items():
-            if value is None:
-                batch.delete(_META_LEARNER + key)
-            else:
-                batch.put(_META_LEARNER + key, value)
+        checkpointed.write(batch, _META_LEARNER, learner_state)
         batch.put(_META_POSITION, _POSITION.pack(through, *self._newest))
         self._write(batch)
         self.applied = through
