@@ -11,14 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.logtime import Clock, wall_clock
 from p4xos.processes import end_with_parent
 from tests.kvstore.conversations import RealRedis
 from tests.kvstore.serving import Running, serving
 
 
 @pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    async with serving(tmp_path) as everything:
+def clock() -> Clock:
+    """This machine's; a module that wants to move time says so by a fixture of its own."""
+    return wall_clock
+
+
+@pytest.fixture
+async def running(tmp_path: Path, clock: Clock) -> AsyncIterator[Running]:
+    async with serving(tmp_path, clock) as everything:
         yield everything
 
 

@@ -54,6 +54,23 @@ class Talker:
         return await self.receive(1 << 40)
 
 
+async def talk(talker: Talker, sent: bytes) -> bytes:
+    """What the server says to all of it, until it closes; QUIT is added, and its OK left out."""
+    if b"QUIT\r\n" in sent:
+        await talker.send(sent)
+        return await talker.rest()
+    await talker.send(sent + b"QUIT\r\n")
+    return (await talker.rest()).removesuffix(b"+OK\r\n")
+
+
+async def talk_to_empty(port: int, sent: bytes) -> bytes:
+    """The same of a server that listens there, on empty databases."""
+    for message in (b"FLUSHALL\r\n", sent):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            received = await talk(Talker(stream), message)
+    return received
+
+
 @dataclass
 class Running:
     """A server, what is below it, and where it listens."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-import trio
 
 from kvstore import commands
 from kvstore.commands.table import parse_integer
 from kvstore.replies import CommandError
-from tests.kvstore.serving import Running, Talker
+from tests.kvstore.serving import Running, talk, talk_to_empty
 
 # What is sent as inline commands, and every byte of the replies (of Redis 7.0.15).
 CONVERSATIONS: list[tuple[bytes, bytes]] = [
@@ -117,14 +116,6 @@ CONVERSATIONS: list[tuple[bytes, bytes]] = [
 IDS = [sent.split(b"\r\n")[0].decode()[:20] for sent, _ in CONVERSATIONS]
 
 
-async def talk(talker: Talker, sent: bytes) -> bytes:
-    if b"QUIT\r\n" in sent:
-        await talker.send(sent)
-        return await talker.rest()
-    await talker.send(sent + b"QUIT\r\n")
-    return (await talker.rest()).removesuffix(b"+OK\r\n")
-
-
 @pytest.mark.parametrize(("sent", "expected"), CONVERSATIONS, ids=IDS)
 async def test_replies_in_redis_words(running: Running, sent: bytes, expected: bytes) -> None:
     assert await talk(await running.connect(), sent) == expected
@@ -132,11 +123,7 @@ async def test_replies_in_redis_words(running: Running, sent: bytes, expected: b
 
 @pytest.mark.parametrize(("sent", "expected"), CONVERSATIONS, ids=IDS)
 async def test_redis_says_the_same(real_redis: int, sent: bytes, expected: bytes) -> None:
-    for message in (b"FLUSHALL\r\n", sent):
-        stream = await trio.open_tcp_stream("127.0.0.1", real_redis)
-        async with stream:
-            received = await talk(Talker(stream), message)
-    assert received == expected
+    assert await talk_to_empty(real_redis, sent) == expected
 
 
 HELLOS = [
@@ -152,9 +139,7 @@ async def test_redis_says_the_same_in_resp3(
 ) -> None:
     received = []
     for port in (running.server.port, real_redis):
-        for message in (b"FLUSHALL\r\n", sent):
-            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                answer = await talk(Talker(stream), message)
+        answer = await talk_to_empty(port, sent)
         received.append(re.sub(rb"(\$2\r\nid\r\n:)\d+", rb"\1", answer))
     assert received[0] == received[1]
 

@@ -6,15 +6,13 @@ import itertools
 from pathlib import Path
 
 import pytest
-import trio
 
 from kvstore.machine import KvStateMachine
 from kvstore.packing import join_value, pack_commands
 from kvstore.replies import Error, Reply
 from kvstore.store import Store
 from p4xos.log import Delivered
-from tests.kvstore.serving import Running, Talker
-from tests.kvstore.test_commands import talk
+from tests.kvstore.serving import Running, talk, talk_to_empty
 
 FAR_MS = 99_999_999_999_000
 FAR = FAR_MS // 1000
@@ -77,10 +75,7 @@ async def test_replies_in_redis_words(running: Running, sent: bytes, expected: b
 
 @pytest.mark.parametrize(("sent", "expected"), CONVERSATIONS, ids=IDS)
 async def test_redis_says_the_same(real_redis: int, sent: bytes, expected: bytes) -> None:
-    for message in (b"FLUSHALL\r\n", sent):
-        async with await trio.open_tcp_stream("127.0.0.1", real_redis) as stream:
-            received = await talk(Talker(stream), message)
-    assert received == expected
+    assert await talk_to_empty(real_redis, sent) == expected
 
 
 class Replica:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,6 @@ from tests.kvstore.serving import Running, pack, serving
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-async def running(tmp_path: Path, clock: Clock) -> AsyncIterator[Running]:
-    async with serving(tmp_path, clock) as everything:
-        yield everything
 
 
 def stored(replica: Replica) -> int:

@@ -13,8 +13,7 @@ from kvstore import commands
 from kvstore.commands.debug import SLEEP_S_MAX
 from kvstore.commands.keyspecs import CATEGORIES, categories
 from kvstore.keyspace import MAX_VALUE_BYTES
-from tests.kvstore.serving import Running, Talker, pack
-from tests.kvstore.test_commands import talk
+from tests.kvstore.serving import Running, pack, talk, talk_to_empty
 
 WRONG = b"-ERR wrong number of arguments for '%b' command\r\n"
 SYNTAX = b"-ERR syntax error\r\n"
@@ -100,10 +99,7 @@ async def test_replies_in_redis_words(running: Running, sent: bytes, expected: b
 
 @pytest.mark.parametrize(("sent", "expected"), CONVERSATIONS)
 async def test_redis_says_the_same(real_redis: int, sent: bytes, expected: bytes) -> None:
-    for message in (b"FLUSHALL\r\n", sent):
-        async with await trio.open_tcp_stream("127.0.0.1", real_redis) as stream:
-            received = await talk(Talker(stream), message)
-    assert received == expected
+    assert await talk_to_empty(real_redis, sent) == expected
 
 
 async def ask(port: int, *words: bytes) -> Any:

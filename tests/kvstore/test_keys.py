@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
-from tests.kvstore.serving import Running, Talker
-from tests.kvstore.test_commands import talk
+from tests.kvstore.serving import Running, talk, talk_to_empty
 
 WRONG = b"-ERR wrong number of arguments for '%b' command\r\n"
 NO_INTEGER = b"-ERR value is not an integer or out of range\r\n"
@@ -89,10 +87,7 @@ async def test_replies_in_redis_words(running: Running, sent: bytes, expected: b
 
 @pytest.mark.parametrize(("sent", "expected"), ALL, ids=IDS)
 async def test_redis_says_the_same(real_redis: int, sent: bytes, expected: bytes) -> None:
-    for message in (b"FLUSHALL\r\n", sent):
-        async with await trio.open_tcp_stream("127.0.0.1", real_redis) as stream:
-            received = await talk(Talker(stream), message)
-    assert received == expected
+    assert await talk_to_empty(real_redis, sent) == expected
 
 
 async def test_commands_ride_the_log_in_the_order_of_a_pipeline(running: Running) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +18,7 @@ from kvstore.commands.scanning import cursors_of, random_key
 from kvstore.cursors import CursorTable
 from kvstore.keyspace import Keyspace
 from kvstore.store import Store
-from tests.kvstore.serving import Running, Talker
-from tests.kvstore.test_commands import talk
+from tests.kvstore.serving import Running, talk, talk_to_empty
 
 SYNTAX = b"-ERR syntax error\r\n"
 NO_INTEGER = b"-ERR value is not an integer or out of range\r\n"
@@ -59,10 +57,7 @@ async def test_replies_in_redis_words(running: Running, sent: bytes, expected: b
 
 @pytest.mark.parametrize(("sent", "expected"), CONVERSATIONS)
 async def test_redis_says_the_same(real_redis: int, sent: bytes, expected: bytes) -> None:
-    for message in (b"FLUSHALL\r\n", sent):
-        async with await trio.open_tcp_stream("127.0.0.1", real_redis) as stream:
-            received = await talk(Talker(stream), message)
-    assert received == expected
+    assert await talk_to_empty(real_redis, sent) == expected
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgpack
@@ -29,18 +28,12 @@ from kvstore.packing import (
 from kvstore.resp import Command
 from p4xos.errors import NoQuorum
 from tests.kvstore.replicas import NOON, Clock, Replica, value_of
-from tests.kvstore.serving import Running, Talker, pack, serving
+from tests.kvstore.serving import Running, Talker, pack, serving, talk, talk_to_empty
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-async def running(tmp_path: Path, clock: Clock) -> AsyncIterator[Running]:
-    async with serving(tmp_path, clock) as everything:
-        yield everything
 
 
 # What is sent, and every byte of the replies (of Redis 7.0.15).
@@ -129,28 +122,25 @@ async def line(talker: Talker) -> bytes:
     return got[:-2]
 
 
-async def talk(talker: Talker, sent: bytes) -> bytes:
-    await talker.send(sent.replace(b"\n", b"\r\n") + b"QUIT\r\n")
-    return (await talker.rest()).removesuffix(b"+OK\r\n")
+def in_lines(sent: bytes) -> bytes:
+    """Lines as the protocol ends them."""
+    return sent.replace(b"\n", b"\r\n")
 
 
 @pytest.mark.parametrize(("sent", "expected"), CONVERSATIONS, ids=IDS)
 async def test_replies_in_redis_words(running: Running, sent: bytes, expected: bytes) -> None:
-    assert await talk(await running.connect(), sent) == expected
+    assert await talk(await running.connect(), in_lines(sent)) == expected
 
 
 @pytest.mark.parametrize(("sent", "expected"), CONVERSATIONS, ids=IDS)
 async def test_redis_says_the_same(real_redis: int, sent: bytes, expected: bytes) -> None:
-    for message in (b"FLUSHALL\n", sent):
-        async with await trio.open_tcp_stream("127.0.0.1", real_redis) as stream:
-            received = await talk(Talker(stream), message)
-    assert received == expected
+    assert await talk_to_empty(real_redis, in_lines(sent)) == expected
 
 
 async def test_null_and_maps_of_resp3(running: Running) -> None:
     talker = await running.connect()
     sent = b"HELLO 3\nWATCH a\nSET a 1\nMULTI\nEXEC\nMULTI\nCONFIG GET save\nHELLO 2\nEXEC\nGET x\n"
-    got = await talk(talker, sent)
+    got = await talk(talker, in_lines(sent))
     assert got.split(b"*0\r\n", 1)[1].startswith(
         b"+OK\r\n+OK\r\n+OK\r\n_\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n"
     )
