@@ -38,6 +38,7 @@ SYSTEM_PROGRAMS = [
     "tail",
     "touch",
 ]
+TEST_PROGRAMS = ("redis-cli", "redis-benchmark", "redis-server", "ip", "nft", "spin", "gcc")
 APT_GET = """#!/bin/sh
 echo "$*" >> apt-calls
 case "$1" in install) cp "$POLICY_FILE" policy-seen; touch "$(dirname "$0")/venv-installed" ;; esac
@@ -62,8 +63,9 @@ class Tree:
                 (path / "bin" / name).symlink_to(found)
         self.program("python3", PYTHON)
         self.program("apt-get", APT_GET)
-        for name in ("redis-cli", "redis-benchmark", "redis-server"):
+        for name in TEST_PROGRAMS:
             self.program(name, "#!/bin/sh\n")
+        (path / "stdlib.h").touch()
 
     def program(self, name: str, text: str) -> None:
         file = self.path / "bin" / name
@@ -77,7 +79,11 @@ class Tree:
         return subprocess.run(
             ["/bin/sh", "deploy/setup", level],
             cwd=self.path,
-            env={"PATH": f"{self.path}/bin", "POLICY_FILE": f"{self.path}/policy"},
+            env={
+                "PATH": f"{self.path}/bin",
+                "POLICY_FILE": f"{self.path}/policy",
+                "INCLUDE": str(self.path),
+            },
             capture_output=True,
             text=True,
         )
@@ -141,6 +147,16 @@ def test_user_without_redis_is_told_and_goes_on(tree: Tree) -> None:
     done = tree.setup("test")
     assert done.returncode == 0
     assert "without redis-server some tests will be skipped" in done.stdout
+
+
+def test_root_gets_what_tests_drive(tree: Tree) -> None:
+    tree.user(0)
+    (tree.path / "bin" / "venv-installed").touch()
+    (tree.path / "bin" / "nft").unlink()
+    (tree.path / "stdlib.h").unlink()  # as with a compiler that came without the C library
+    assert tree.setup("test").returncode == 0
+    installed = "install -y -q --no-install-recommends nftables libc6-dev"
+    assert tree.calls("apt") == ["update -q", installed]
 
 
 def test_wrong_level_is_misuse(tree: Tree) -> None:
