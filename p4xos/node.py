@@ -17,7 +17,7 @@ from typing import Self
 import trio
 from prometheus_client.metrics_core import Metric
 
-from p4xos import checkpointed, logs, processes, watching
+from p4xos import checkpointed, logs, processes, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
 from p4xos.config import Cluster, Member, RoleName
@@ -81,6 +81,7 @@ class Node:
         self.collectors: list[Callable[[], Iterable[Metric]]] = []
         """What the application adds to the metrics."""
         self.pages: HttpServer | None = None
+        self._secret: secret.Secret | None = None
         self._listener: socket.socket | None = None
         self._metrics_listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
@@ -105,6 +106,7 @@ class Node:
         """
         with ExitStack() as on_error:
             on_error.callback(self._resources.close)
+            self._secret = secret.of(self.cluster)
             # Addresses first: opening an acceptor may use up its one-time mark, and an acceptor in
             # memory mode has then forgotten, though only a port was in use.
             self._bind()
@@ -248,11 +250,19 @@ class Node:
         cluster, name = self.cluster, self.name
         if self._listener is None:
             return
+        if self._secret is None:
+            log.warning(
+                "this cluster has no secret: whoever reaches %s can read its data; make one with "
+                "%s, copy it beside the cluster file of every machine, and start its nodes again",
+                cluster.node(name).peer, secret.make_command(cluster),
+            )  # fmt: skip
         copies = None
         if self.application is not None:
             copies = Copies(self.application, cluster.data_directory(name) / "outgoing")
-            self.catch_up = CatchUp(cluster, name, self.application)
-        self.service = Service(cluster, name, self.status, self.application, copies)
+            self.catch_up = CatchUp(cluster, name, self.application, self._secret)
+        self.service = Service(
+            cluster, name, self.status, self.application, copies, self._secret
+        )
 
     def _add(
         self,
