@@ -295,8 +295,9 @@ async def test_bounds_before_the_proof(tmp_path: Path, monkeypatch: pytest.Monke
             answer += more
         assert b"have not said who they are" in answer
         dialed = await dial(address, nodes.cluster.id, secret.of(nodes.cluster))  # a member gets in
-        for stream in (*elsewhere, third, dialed.frames.stream):
-            await trio.aclose_forcefully(stream)
+        await dialed.frames.aclose()
+        for other in (*elsewhere, third):
+            await trio.aclose_forcefully(other)
         await until(lambda: node.connections == 0)
         assert (node.strangers, node.clients) == (0, 0)
         monkeypatch.setattr(service, "CONNECTIONS_MAX", 0)
@@ -531,7 +532,7 @@ def test_a_secret_of_another_owner_may_be_read_by_the_group(
     """What a container gets: root's file, and the group of the process."""
     path = tmp_path / secret.SECRET_NAME
     secret.create(path)
-    monkeypatch.setattr(secret.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     path.chmod(0o640)
     assert secret.read(path).key
     for mode in (0o660, 0o644, 0o606):
