@@ -37,7 +37,6 @@ from p4xos.roles.proposer import Proposer, ProposerTiming
 from p4xos.roles.replica import Replica
 from p4xos.service import Service, listen
 from p4xos.storage import AcceptorLog, Forgetful, MemoryStorage, RoundFile
-from p4xos.tables import Address
 from p4xos.transfers import Copies
 from p4xos.wire import VERSION, Frame
 
@@ -307,7 +306,7 @@ class Node:
     async def _watch(self) -> None:
         """A stall has a log line, and so has its end."""
         last: tuple[object, ...] = ()
-        told: dict[Address, int] = {}
+        told: dict[tuple[str, int], int] = {}
         while True:
             self._note_progress()
             self._tell_versions(told)
@@ -319,15 +318,15 @@ class Node:
                     log.info("coordinator: %s, round %s %s", *seen)
             await trio.sleep(WATCH_S)
 
-    def _tell_versions(self, told: dict[Address, int]) -> None:
+    def _tell_versions(self, told: dict[tuple[str, int], int]) -> None:
         """Who speaks another version than this node: nothing that comes from there is taken."""
         for address, peer in self.directory.peers.items():
             version = peer.other_version
             if version is not None and told.get(address) != version:
                 told[address] = version
                 log.warning(
-                    "datagrams of version %d from %s are dropped: this node speaks version %d; "
-                    "upgrade %s", version, address, VERSION,
+                    "datagrams of version %d from %s:%d are dropped: this node speaks version %d; "
+                    "upgrade %s", version, *address, VERSION,
                     "this node" if version > VERSION else "the node there",
                 )  # fmt: skip
 

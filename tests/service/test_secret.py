@@ -17,7 +17,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p4xos import cli, creation, inquiries, secret, service
+from p4xos import cli, inquiries, secret, service
 from p4xos.client import Client
 from p4xos.config import Cluster
 from p4xos.creation import CLUSTER_NAME, Wanted, find_or_create
@@ -136,7 +136,7 @@ def test_creation_that_was_interrupted_keeps_the_secret(
         raise OSError("the power is gone")
 
     secret_create = secret.create
-    monkeypatch.setattr(creation.secret, "create", stop)
+    monkeypatch.setattr("p4xos.creation.secret.create", stop)
     with pytest.raises(OSError, match="power"):
         created(tmp_path)
     before = (tmp_path / secret.SECRET_NAME).read_bytes()
