@@ -26,6 +26,7 @@ from kvstore.archive import (
     pack,
     write_manifest,
 )
+from p4xos import secret
 from p4xos.config import Cluster
 from p4xos.dialing import Unreachable
 from p4xos.fetching import Fetch
@@ -110,7 +111,9 @@ async def _fetch(cluster: Cluster, directory: Path, node: str | None) -> str:
     source = _choose(statuses, delivered) if node is None else cluster.node(node).name
     if source in problems:
         raise Unreachable({source: problems[source]})
-    fetch = Fetch(cluster.id, cluster.node(source).peer, directory, peer=False)
+    fetch = Fetch(
+        cluster.id, secret.of(cluster), cluster.node(source).peer, directory, peer=False
+    )
     # Whoever got an acknowledgement got it from a node that had delivered the write.
     until = trio.current_time() + PATIENCE_S
     while True:

@@ -168,8 +168,9 @@ def _create(flags: argparse.Namespace) -> None:
 
     places = placing.parse_places(flags.at)
     cluster = placing.create(flags.directory, places, flags.base_port, flags.storage)
-    print(f"cluster {cluster.id:08x} in {cluster.directory}; copy cluster.toml to every machine,")
-    print("and of the directories each node's own to its machine, beside the file; then start it:")
+    print(f"cluster {cluster.id:08x} in {cluster.directory}; copy cluster.toml and")
+    print("cluster.secret (mode 0600) to every machine, and of the directories each node's own to")
+    print("its machine, beside them; then start it:")
     for name in places:
         print(f"  kvstore node --cluster cluster.toml --name {name}")
 

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _VERSION: Final = 10
-"""Of Redis 7.0. A string has been the same since the first, so all are read."""
+"""Of Redis 7.0, which is written."""
+_VERSION_MAX: Final = 12
+"""Of Redis 8.0. A string has been the same since the first, so all of these are read."""
 _STRING: Final = 0
 _FOOTER = struct.Struct("<HQ")
 _INTEGERS = {0xC0: struct.Struct("<b"), 0xC1: struct.Struct("<h"), 0xC2: struct.Struct("<i")}
@@ -48,12 +50,17 @@ def restore_untrusted(payload: bytes, limit: int) -> bytes:
       limit: bytes that a string may have.
 
     Raises:
-      BadPayload: the checksum is wrong.
+      BadPayload: the checksum is wrong, or the version one that is not known.
       BadFormat: no string, or one that is longer than the limit.
     """
     if len(payload) < _FOOTER.size:
         raise BadPayload
-    _, checksum = _FOOTER.unpack_from(payload, len(payload) - _FOOTER.size)
+    version, checksum = _FOOTER.unpack_from(payload, len(payload) - _FOOTER.size)
+    if version > _VERSION_MAX:
+        raise BadPayload(
+            f"it has version {version}, and versions up to {_VERSION_MAX} are read here; upgrade "
+            "this node, or take the payload from an older server"
+        )
     # Redis takes 0 for a payload that was written without a checksum.
     if checksum and checksum != crc64(payload[:-8]):
         raise BadPayload

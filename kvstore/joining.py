@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from p4xos import generations
+from p4xos import generations, secret
 from p4xos.config import Cluster
 from p4xos.dialing import Unreachable, dial
 from p4xos.errors import P4xosError
@@ -93,11 +93,12 @@ async def check(cluster: Cluster, name: str, *, join: bool) -> None:
 async def _find(cluster: Cluster, others: list[str]) -> str:
     """The first node that answers."""
     problems: dict[str, str] = {}
+    shared = secret.of(cluster)
     with trio.move_on_after(PATIENCE_S):
         while True:
             for other in others:
                 try:
-                    dialed = await dial(cluster.node(other).peer, cluster.id, peer=True)
+                    dialed = await dial(cluster.node(other).peer, cluster.id, shared, peer=True)
                 except Unreachable as error:
                     problems |= error.problems
                 except P4xosError as error:

@@ -11,8 +11,11 @@ from kvstore.digest import Moments
 from kvstore.keyspace import Keyspace
 from kvstore.logtime import LEAP_MS
 from kvstore.packing import (
+    NEWER,
     TRANSACTION,
+    VERSION,
     BadValue,
+    newer_version,
     split_transaction,
     split_value,
     take_database,
@@ -30,6 +33,20 @@ IDLE_SWEEP_KEYS = 512
 
 RIDING_BYTES = 64 << 20
 """Replies to the reads in one value: they cannot wait until their client takes the first ones."""
+
+
+class NewerEntry(P4xosError):
+    """An entry of the log was written by a later release; this replica must not go past it."""
+
+    def __init__(self, instance: int, version: int) -> None:
+        super().__init__(
+            f"instance {instance} of the log has entries of version {version}, and this release "
+            f"reads version {VERSION}: to skip them would make this replica another one than the "
+            "others, so it stops, with nothing lost; upgrade this node to the release that the "
+            "others run, and start it again"
+        )
+        self.instance = instance
+        self.version = version
 
 
 class KvStateMachine:
@@ -86,8 +103,12 @@ class KvStateMachine:
         """As `StateMachine.apply`; then the waiting clients get their replies.
 
         Raises:
+          NewerEntry: a later release has written an entry; nothing of the batch was applied.
           StoreError: the batch could not be written; no reply of it was sent.
         """
+        for instance, _, payload in batch:
+            if payload[:1] == NEWER and (version := newer_version(payload)) is not None:
+                raise NewerEntry(instance, version)
         results: list[tuple[int, list[Reply]]] = []
         for instance, ticket, payload in batch:
             if instance > self.moments.due:

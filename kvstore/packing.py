@@ -7,6 +7,11 @@ with a mark that no command name can be: a zero byte and the database's number. 
 command: `TRANSACTION`, the watched keys as a msgpack array of [database, key, mark], then each
 command of it packed, as binary. Every replica takes a value apart in the same way, so what cannot
 be taken apart is skipped by all of them alike.
+
+That is version 1. A value of a later version begins with `NEWER`, a byte that no msgpack has, and
+its version: a replica of this release stops at it, since to skip what others apply would make it a
+different replica for ever. A release that adds a command that writes, or changes what one does,
+packs what holds it as a later version (docs/versions.md).
 """
 
 from __future__ import annotations
@@ -27,6 +32,10 @@ DATABASES = 16
 TRANSACTION = b"\x00exec"
 """The name of a transaction, which no client's command can have."""
 
+VERSION = 1
+"""Of what is written here, and the latest that is read."""
+NEWER = b"\xc1"
+
 _DATABASE_MARKS = [bytes((0, database)) for database in range(DATABASES)]
 _DATABASE_OF = {mark: database for database, mark in enumerate(_DATABASE_MARKS)}
 _PACKER = msgpack.Packer(autoreset=True)
@@ -36,6 +45,16 @@ _ORIGIN_MAX = 0xFFFF
 
 class BadValue(Exception):
     """A value of the log that holds no commands of ours."""
+
+
+def newer_version(payload: bytes) -> int | None:
+    """The version of a value that a later release has written; None: it is one for `split_value`.
+
+    A mark without a version, or with one of this release, is what no release writes.
+    """
+    if payload[:1] != NEWER or len(payload) < 2 or payload[1] <= VERSION:
+        return None
+    return payload[1]
 
 
 def pack_commands(commands: Sequence[Command], database: int) -> list[bytes]:

@@ -11,7 +11,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,10 +40,16 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "a multiple of 8. Do not change it in a cluster that has data.",
         "storage": '"disk": acceptors sync to disk before they answer. "memory": they keep '
         "nothing; one that was stopped forgets, and joins again.",
+        "secret": '"file": the secret of the cluster is in `cluster.secret`, beside this file, the '
+        "same on every machine, and nothing starts without it. Nodes and clients of the log prove "
+        "to one another at `peer` that they have it. \"none\", of clusters from before there were "
+        "secrets: one that is there is used all the same; without it, whoever reaches `peer` is "
+        "served (`p4xos secret` makes one).",
     },
     "node": {
         "name": "Names the process, and is what `--name` takes.",
-        "peer": "TCP: other nodes, `status`, `backup` and clients of the log.",
+        "peer": "TCP: other nodes, `status`, `backup` and clients of the log; all of them need the "
+        "secret of the cluster.",
         "data": "Its directory, absolute or relative to the file. A node whose roles keep nothing "
         "may go without.",
         "metrics": "TCP: `/metrics`, `/healthz`, `/readyz` over HTTP. Left out: they are not "
@@ -141,7 +147,7 @@ def _example() -> Cluster:
     """A good cluster file, the same each time."""
     new = Cluster.template(3, DEFAULT_BASE_PORT, cluster_id=_CLUSTER_ID)
     places = {"n1": "10.0.0.1", "n2": "10.0.0.2", "n3": "10.0.0.3"}
-    return placed(new, places, DEFAULT_BASE_PORT)
+    return placed(replace(new, secret="file"), places, DEFAULT_BASE_PORT)
 
 
 def _rows_of_keys(table: str) -> str:

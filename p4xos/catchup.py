@@ -25,6 +25,7 @@ from p4xos.errors import P4xosError, Trimmed
 from p4xos.fetching import ANSWER_S, PROGRESS_S, Fetch
 from p4xos.packing import unpack_runs_untrusted
 from p4xos.remote_errors import Refused, raise_error_untrusted
+from p4xos.secret import Secret
 from p4xos.tables import Address
 
 log = logging.getLogger(__name__)
@@ -38,14 +39,18 @@ PAUSE_S, PAUSE_MAX_S = 0.2, 5.0
 class CatchUp:
     """Watches a replica, and brings it back into the acceptors' window."""
 
-    def __init__(self, cluster: Cluster, node: str, application: Application) -> None:
+    def __init__(
+        self, cluster: Cluster, node: str, application: Application, secret: Secret | None
+    ) -> None:
         """Idle until `run`.
 
         Args:
           cluster: where the peers are.
           node: this one's name.
           application: its replica.
+          secret: the cluster's, if it has one.
         """
+        self._secret = secret
         self.counters = dict.fromkeys(
             ("catch_ups", "tail_values", "copies_installed", "copy_bytes", "peer_failures"), 0
         )
@@ -129,7 +134,7 @@ class CatchUp:
 
     async def _from_peer(self, address: Address) -> None:
         """Fetches from one peer until no longer behind, or it can do no more for us."""
-        dialed = await dial(address, self._cluster.id, peer=True)
+        dialed = await dial(address, self._cluster.id, self._secret, peer=True)
         self._from = dialed.node
         try:
             while self._application.behind:
@@ -139,7 +144,7 @@ class CatchUp:
                 except Trimmed:
                     await dialed.frames.aclose()
                     await self._fetch_copy(address)
-                    dialed = await dial(address, self._cluster.id, peer=True)
+                    dialed = await dial(address, self._cluster.id, self._secret, peer=True)
                 if self._application.applied == before:
                     raise Refused(f"node {dialed.node} has nothing beyond instance {before}")
         finally:
@@ -183,7 +188,9 @@ class CatchUp:
 
     async def _fetch_copy(self, address: Address) -> None:
         """Fetches a copy of a peer's state and installs it."""
-        fetch = self._fetch = Fetch(self._cluster.id, address, self._directory, peer=True)
+        fetch = self._fetch = Fetch(
+            self._cluster.id, self._secret, address, self._directory, peer=True
+        )
         try:
             through = await fetch.run(self._application.applied)
             self.counters["copy_bytes"] += 0 if fetch.progress is None else fetch.progress.done

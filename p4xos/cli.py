@@ -1,4 +1,4 @@
-"""The command line of the log: p4xos node|role|cluster|status|recover."""
+"""The command line of the log: p4xos node|role|cluster|status|recover|secret."""
 
 from __future__ import annotations
 
@@ -47,6 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_cluster_flag(verb)
     verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
     verb.set_defaults(call=_recover, parser=verb)
+
+    verb = verbs.add_parser("secret", help="draw the secret of a cluster that has none")
+    arguments.add_cluster_flag(verb)
+    verb.set_defaults(call=_secret, parser=verb)
     return parser
 
 
@@ -90,3 +94,15 @@ def _recover(flags: argparse.Namespace) -> None:
 
     found = inquiries.recover(Cluster.load(flags.cluster), flags.instance)
     arguments.print_data(found, flags.json)
+
+
+def _secret(flags: argparse.Namespace) -> None:
+    from p4xos import secret
+
+    cluster = Cluster.load(flags.cluster)
+    path = secret.path_of(cluster)
+    secret.create(path)
+    print(f"{path}: copy it beside the cluster file of every machine, with mode 0600, and start")
+    print("its nodes again, one at a time: those with the secret and those without do not help one")
+    print('another to catch up. When all have it, put secret = "file" into [cluster]: nothing will')
+    print("then start without it.")

@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import trio
 
+from p4xos import secret
 from p4xos.config import Cluster
 from p4xos.dialing import (
     ConnectionLost,
@@ -59,10 +61,16 @@ class Client:
     """A `Log` at a node's TCP service; made by `connect`, used inside of `async with`."""
 
     def __init__(
-        self, addresses: Sequence[Address], cluster: int, window: int, deadline_s: float
+        self,
+        addresses: Sequence[Address],
+        cluster: int,
+        window: int,
+        deadline_s: float,
+        shared: secret.Secret | None,
     ) -> None:
         self._addresses = list(addresses)
         self._cluster = cluster
+        self._secret = shared
         self._window = window
         self._deadline_s = deadline_s
         self._turn = 0  # which address is tried next
@@ -78,6 +86,7 @@ class Client:
         to: Cluster | Sequence[tuple[str, int]],
         *,
         cluster_id: int | None = None,
+        secret_file: Path | None = None,
         window: int = WINDOW_VALUES,
     ) -> Self:
         """A client that connects when it is entered.
@@ -85,23 +94,28 @@ class Client:
         Args:
           to: the cluster, or its nodes' `peer` addresses, tried in their order.
           cluster_id: with addresses, the cluster that must answer; None takes any.
+          secret_file: with addresses, the secret that the cluster and its clients share; with a
+            cluster it stands beside the cluster's file.
           window: values in flight at most.
 
         Raises:
           Unreachable: on entering, when no node serves the log.
-          ValueError: no address, or a window of nothing.
+          ValueError: no address, a window of nothing, or a secret that is none (ConfigError).
+          OSError: the secret cannot be read.
         """
         if isinstance(to, Cluster):
             nodes = {learner.node for learner in to.learners}
             addresses = [node.peer for node in to.nodes if node.name in nodes]
             cluster_id, deadline_s = to.id, to.timing.deadline_s
+            shared = secret.of(to)
         else:
             addresses, deadline_s = [Address(*address) for address in to], PATIENCE_S
+            shared = None if secret_file is None else secret.read(secret_file)
         if not addresses:
             raise ValueError("no address is given; give the peer address of one node at least")
         if window < 1:
             raise ValueError(f"window is {window}; give at least 1")
-        return cls(addresses, cluster_id or 0, window, deadline_s)
+        return cls(addresses, cluster_id or 0, window, deadline_s, shared)
 
     async def __aenter__(self) -> Self:
         # The nursery is entered by hand: an error of the body is then raised as it is, and not
@@ -209,7 +223,7 @@ class Client:
             for _ in self._addresses:
                 address = self._addresses[self._turn % len(self._addresses)]
                 try:
-                    dialed = await dial(address, self._cluster)
+                    dialed = await dial(address, self._cluster, self._secret)
                     if not dialed.no_log:
                         self._cluster = dialed.cluster  # the others must belong to it too
                         return dialed

@@ -2,7 +2,7 @@
 
 One TOML file describes a cluster, the same on every machine:
 
-    [cluster]      id, group, window, value_bytes, storage
+    [cluster]      id, group, window, value_bytes, storage, secret
     [[node]]       a process: name, peer (TCP: clients of the log, catch-up), data (its directory),
                    metrics (TCP: where it is watched over HTTP; left out: nowhere)
     [[acceptor]] [[coordinator]] [[learner]]    a role: id, node, address (UDP)
@@ -59,6 +59,7 @@ BASE_PORT_MAX = 65535 - LEARNER_OFFSET - ACCEPTORS_MAX
 RoleName = Literal["acceptor", "coordinator", "learner"]
 ROLE_NAMES: tuple[RoleName, ...] = ("acceptor", "coordinator", "learner")
 Storage = Literal["disk", "memory"]
+SecretPlace = Literal["file", "none"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Cluster:
     window: int = 65536
     value_bytes: int = VALUE_BYTES_MAX
     storage: Storage = "disk"
+    secret: SecretPlace = "none"  # "file": without it nothing starts; one that is there is used
     timing: Timing = Timing()
     extensions: Mapping[str, object] = field(default_factory=dict)
     source: str = field(default="<text>", compare=False)  # the file's name, for messages
@@ -202,6 +204,7 @@ class Cluster:
             "window": self.window,
             "value_bytes": self.value_bytes,
             "storage": self.storage,
+            "secret": None if self.secret == "none" else self.secret,
         }
         parts = [write_table("[cluster]", cluster, _REMARKS)]
         for node in self.nodes:
@@ -271,6 +274,7 @@ _REMARKS = {
     "window": "instances held at once: a power of two",
     "value_bytes": "largest value of one instance",
     "storage": '"disk", or "memory": acceptors then forget when they stop',
+    "secret": "cluster.secret, beside this file; nothing starts without it",
 }
 
 
@@ -307,7 +311,7 @@ def _read(data: dict[str, object], source: str) -> dict[str, Any]:
 
 
 _NODE_KEYS = ("name", "peer", "data", "metrics")
-_CLUSTER_KEYS = ("id", "group", "window", "value_bytes", "storage")
+_CLUSTER_KEYS = ("id", "group", "window", "value_bytes", "storage", "secret")
 
 
 def _read_cluster(table: Table) -> dict[str, object]:
@@ -330,6 +334,8 @@ def _read_cluster(table: Table) -> dict[str, object]:
         values["value_bytes"] = value_bytes
     if table.has("storage"):
         values["storage"] = table.choice("storage", ("disk", "memory"))
+    if table.has("secret"):
+        values["secret"] = table.choice("secret", ("file", "none"))
     return values
 
 

@@ -2,6 +2,7 @@
 
     <directory>/cluster.toml.unfinished   1. the cluster file with its id, complete and synced
     <directory>/n1/acceptor-0/fresh.mark  2. the one-time mark of each acceptor
+    <directory>/cluster.secret               and the secret that its nodes share
     <directory>/cluster.toml              3. the file of step 1, renamed: creation is done
 
 Nodes start from cluster.toml alone, so until step 3 no acceptor has run, and an interrupted
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from p4xos import secret
 from p4xos.config import PEER_OFFSET, UNFINISHED_SUFFIX, Cluster, Storage
 from p4xos.errors import P4xosError
 from p4xos.storage.directory import MARK_NAME, Owner, create_mark, read_mark
@@ -75,6 +78,8 @@ def find_or_create(
         replace_file(RealDisk(), unfinished, cluster.to_toml().encode())
     for acceptor in cluster.acceptors:
         _mark_once(cluster, acceptor.id)
+    if not secret.path_of(cluster).exists():
+        secret.create(secret.path_of(cluster))
     unfinished.rename(path)
     RealDisk().sync_directory(directory)
     return Cluster.load(path)
@@ -82,12 +87,13 @@ def find_or_create(
 
 def _new(wanted: Wanted, directory: Path) -> Cluster:
     """A new cluster, defaults where nothing was asked for."""
-    return Cluster.template(
+    new = Cluster.template(
         DEFAULT_NODES if wanted.nodes is None else wanted.nodes,
         (DEFAULT_BASE_PORT if wanted.base_port is None else wanted.base_port) or None,
         wanted.storage or "disk",
         directory=directory.absolute(),
     )
+    return replace(new, secret="file")
 
 
 def _mark_once(cluster: Cluster, acceptor: int) -> None:

@@ -8,9 +8,18 @@ from typing import NamedTuple
 import trio
 
 from p4xos.errors import BadPacket, P4xosError
-from p4xos.framing import Frame, FrameStream, integer_untrusted, text_untrusted
+from p4xos.framing import (
+    Frame,
+    FrameStream,
+    bytes_untrusted,
+    encode_head,
+    integer_untrusted,
+    text_untrusted,
+)
 from p4xos.remote_errors import Refused, raise_error_untrusted
-from p4xos.service import VERSION
+from p4xos.sealing import NONCE_BYTES, Altered, Seal, new_nonce
+from p4xos.secret import Secret
+from p4xos.service import OPEN_VERSION, SEALED_VERSION
 from p4xos.tables import Address
 
 DIAL_S = 2.0
@@ -46,12 +55,15 @@ class Dialed(NamedTuple):
     """Why values are not submitted and delivered there; empty when they are."""
 
 
-async def dial(address: Address, cluster: int, *, peer: bool = False) -> Dialed:
-    """Connects to a node and says hello.
+async def dial(
+    address: Address, cluster: int, secret: Secret | None, *, peer: bool = False
+) -> Dialed:
+    """Connects to a node and says hello; with a secret, both prove that they have it.
 
     Args:
       address: its `peer` address.
       cluster: the cluster's id; 0 takes any.
+      secret: the cluster's; None where it has none, and whoever answers is believed.
       peer: whether this is a node that catches up.
 
     Raises:
@@ -62,7 +74,13 @@ async def dial(address: Address, cluster: int, *, peer: bool = False) -> Dialed:
     try:
         with trio.fail_after(DIAL_S):
             frames = FrameStream(await trio.open_tcp_stream(address.host, address.port))
-            frames.post({"ask": "hello", "version": VERSION, "cluster": cluster, "peer": peer})
+            if secret is None:
+                frames.post(
+                    {"ask": "hello", "version": OPEN_VERSION, "cluster": cluster, "peer": peer}
+                )
+            else:
+                await _prove(frames, str(address), cluster, secret, peer=peer)
+                frames.post({"ask": "prove"})
             await frames.flush()
             head = (await answer_untrusted(frames, str(address))).head
         return Dialed(
@@ -74,9 +92,36 @@ async def dial(address: Address, cluster: int, *, peer: bool = False) -> Dialed:
             await frames.aclose()
         if isinstance(error, trio.TooSlowError):
             raise Unreachable({str(address): f"no answer within {DIAL_S:g} s"}) from None
+        if isinstance(error, Altered):
+            raise Refused(f"{address}: {error}") from None
         if isinstance(error, (OSError, BadPacket, ConnectionLost)):
             raise Unreachable({str(address): _reason(error)}) from None
         raise
+
+
+async def _prove(
+    frames: FrameStream, node: str, cluster: int, secret: Secret, *, peer: bool
+) -> None:
+    """Exchanges nonces, and seals the connection with the keys that they give.
+
+    Raises:
+      Refused: the node does not go on; who says so has not proved that it is one.
+    """
+    nonce = new_nonce()
+    hello = {
+        "ask": "hello", "version": SEALED_VERSION, "cluster": cluster, "peer": peer, "nonce": nonce
+    }  # fmt: skip
+    frames.post(hello)
+    await frames.flush()
+    try:
+        head = (await answer_untrusted(frames, node)).head
+    except Refused as error:
+        raise Refused(f"{node} answers, before any proof of who it is: {str(error)!r}") from None
+    if cluster and integer_untrusted(head, "cluster") != cluster:
+        raise BadPacket("it belongs to another cluster")
+    theirs = bytes_untrusted(head, "nonce", NONCE_BYTES)
+    cluster = integer_untrusted(head, "cluster", 1, (1 << 32) - 1)
+    frames.seal = Seal.of(secret, "dialing", cluster, nonce + theirs, encode_head(hello))
 
 
 async def answer_untrusted(frames: FrameStream, node: str) -> Frame:

@@ -18,6 +18,7 @@ import trio
 from p4xos.dialing import ConnectionLost, Dialed, ask_untrusted, dial
 from p4xos.errors import BadPacket, P4xosError
 from p4xos.framing import Frame, integer_untrusted
+from p4xos.secret import Secret
 from p4xos.tables import Address
 from p4xos.transfers import FILES_MAX
 
@@ -102,11 +103,20 @@ def in_words(size: float) -> str:
 class Fetch:
     """One copy on its way."""
 
-    def __init__(self, cluster: int, address: Address, directory: Path, *, peer: bool) -> None:
+    def __init__(
+        self,
+        cluster: int,
+        secret: Secret | None,
+        address: Address,
+        directory: Path,
+        *,
+        peer: bool,
+    ) -> None:
         """Nothing is asked yet.
 
         Args:
           cluster: the id that the node must have.
+          secret: the cluster's, if it has one.
           address: its `peer` address.
           directory: for the files; what is there is removed.
           peer: whether this is a node that catches up.
@@ -114,6 +124,7 @@ class Fetch:
         self.node = str(address)
         self.progress: Progress | None = None
         self._cluster = cluster
+        self._secret = secret
         self._address = address
         self._directory = directory
         self._peer = peer
@@ -186,7 +197,9 @@ class Fetch:
 
     async def _ask(self, ask: dict[str, object]) -> Frame:
         if self._dialed is None:
-            self._dialed = await dial(self._address, self._cluster, peer=self._peer)
+            self._dialed = await dial(
+                self._address, self._cluster, self._secret, peer=self._peer
+            )
             self.node = self._dialed.node
         with trio.move_on_after(ANSWER_S):
             return await ask_untrusted(self._dialed, ask)

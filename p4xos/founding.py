@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from p4xos import secret
 from p4xos.config import Cluster
 from p4xos.dialing import dial
 from p4xos.errors import P4xosError
@@ -41,19 +42,19 @@ def refuse_running(cluster: Cluster) -> None:
     Raises:
       FoundingRefused: one does.
     """
-    for name in trio.run(_running, cluster):
+    for name in trio.run(_running, cluster, secret.of(cluster)):
         raise FoundingRefused(
             f"node {name} of this cluster runs: a state is put in before the first start; stop all "
             "nodes and make a new cluster, with an id and directories of its own"
         )
 
 
-async def _running(cluster: Cluster) -> list[str]:
+async def _running(cluster: Cluster, shared: secret.Secret | None) -> list[str]:
     running: list[str] = []
 
     async def knock(name: str) -> None:
         try:
-            dialed = await dial(cluster.node(name).peer, cluster.id)
+            dialed = await dial(cluster.node(name).peer, cluster.id, shared)
         except Refused:
             running.append(name)
         except P4xosError:

@@ -4,6 +4,7 @@
     4  u32  bytes of the body, at most BODY_BYTES_MAX
     8  head: a msgpack map with text keys                 what is asked or answered
        body: raw bytes                                    values, as `packing` writes them
+       tag: TAG_BYTES, once both sides have the secret    of all before (`sealing`)
 
 Values stand outside of the msgpack part: they are then never parsed one by one, and a few bytes
 cannot unfold into many objects. Memory grows with what has arrived, never with what was announced;
@@ -21,6 +22,7 @@ import msgpack
 import trio
 
 from p4xos.errors import BadPacket
+from p4xos.sealing import TAG_BYTES, Seal
 
 HEAD_BYTES_MAX = 1 << 16
 BODY_BYTES_MAX = 32 << 20
@@ -44,12 +46,21 @@ class Frame(NamedTuple):
     body: bytes = b""
 
 
-def encode_frame(head: Mapping[str, object], body: bytes = b"") -> bytes:
-    """A frame as bytes; both parts within their bounds."""
-    packed = msgpack.packb(head)
+def encode_head(head: Mapping[str, object]) -> bytes:
+    """The head of a frame as bytes, the same whoever packs it: its keys keep their order."""
+    packed: bytes = msgpack.packb(head)
+    return packed
+
+
+def encode_frame(
+    head: Mapping[str, object], body: bytes = b"", seal: Seal | None = None
+) -> bytes:
+    """A frame as bytes, with its tag where there is a seal; both parts within their bounds."""
+    packed = encode_head(head)
     assert 0 < len(packed) <= HEAD_BYTES_MAX, "a head is small: values belong into the body"
     assert len(body) <= BODY_BYTES_MAX
-    return b"".join((_PREFIX.pack(len(packed), len(body)), packed, body))
+    parts = _PREFIX.pack(len(packed), len(body)), packed, body
+    return b"".join(parts if seal is None else (*parts, seal.tag(*parts)))
 
 
 def decode_head_untrusted(data: bytes) -> dict[str, object]:
@@ -81,6 +92,14 @@ def text_untrusted(head: Mapping[str, object], key: str) -> str:
     return value
 
 
+def bytes_untrusted(head: Mapping[str, object], key: str, count: int) -> bytes:
+    """So many bytes of a head."""
+    value = head.get(key)
+    if not isinstance(value, bytes) or len(value) != count:
+        raise BadPacket(f'"{key}" has not {count} bytes')
+    return value
+
+
 class FrameStream:
     """A TCP connection as frames.
 
@@ -104,7 +123,11 @@ class FrameStream:
             SMALL_BODY_BYTES at once.
         """
         self.stream = stream
+        self.head_bytes_max = HEAD_BYTES_MAX
+        """Of what is received."""
         self.body_bytes_max = body_bytes_max
+        self.seal: Seal | None = None
+        """Once it is set, every frame is sealed, in both directions."""
         self._large = large
         self._received = bytearray()
         self.posted_bytes = 0
@@ -133,20 +156,24 @@ class FrameStream:
     async def _receive_rest(self) -> Frame:
         await self._receive_until(_PREFIX.size)
         head_bytes, body_bytes = _PREFIX.unpack_from(self._received)
-        if not 0 < head_bytes <= HEAD_BYTES_MAX or body_bytes > self.body_bytes_max:
+        if not 0 < head_bytes <= self.head_bytes_max or body_bytes > self.body_bytes_max:
             raise BadPacket(
                 f"not a frame of this protocol, or too long a one ({head_bytes} and {body_bytes} "
-                f"bytes; the limits are {HEAD_BYTES_MAX} and {self.body_bytes_max})"
+                f"bytes; the limits are {self.head_bytes_max} and {self.body_bytes_max})"
             )
-        total = _PREFIX.size + head_bytes + body_bytes
+        end = _PREFIX.size + head_bytes + body_bytes
+        total = end if self.seal is None else end + TAG_BYTES
         if body_bytes > SMALL_BODY_BYTES and self._large is not None:
             async with self._large:
                 await self._receive_until(total)
         else:
             await self._receive_until(total)
         body_start = _PREFIX.size + head_bytes
-        head = decode_head_untrusted(bytes(self._received[_PREFIX.size : body_start]))
-        body = bytes(memoryview(self._received)[body_start:total])
+        with memoryview(self._received) as data:
+            if self.seal is not None:
+                self.seal.check_untrusted(data[:end], data[end:total])
+            head = decode_head_untrusted(bytes(data[_PREFIX.size : body_start]))
+            body = bytes(data[body_start:end])
         del self._received[:total]
         return Frame(head, body)
 
@@ -164,7 +191,7 @@ class FrameStream:
 
     def post(self, head: Mapping[str, object], body: bytes = b"") -> None:
         """Leaves a frame to `run_writer`."""
-        frame = encode_frame(head, body)
+        frame = encode_frame(head, body, self.seal)
         self._posted.append(frame)
         self.posted_bytes += len(frame)
         self._wake.set()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
+from p4xos import secret
 from p4xos.config import Cluster
 from p4xos.dialing import ConnectionLost, Dialed, Unreachable, ask_untrusted, dial
 from p4xos.errors import NotDelivered, P4xosError, Trimmed
@@ -123,14 +124,20 @@ def _leader(cluster: Cluster, nodes: Mapping[str, object]) -> str:
 async def ask_each(
     cluster: Cluster, question: Mapping[str, object], patience_s: float = ANSWER_S
 ) -> dict[str, Frame | P4xosError]:
-    """Asks all nodes at once; the answer of each, or why there is none."""
+    """Asks all nodes at once; the answer of each, or why there is none.
+
+    Raises:
+      ConfigError, OSError: the secret of the cluster cannot be read; nobody was asked.
+    """
+    shared = secret.of(cluster)
     found: dict[str, Frame | P4xosError] = {}
 
     async def ask(name: str) -> None:
         try:
             found[name] = await _with_node(
-                cluster, name, lambda dialed: ask_untrusted(dialed, dict(question)), patience_s
-            )
+                cluster, shared, name, lambda dialed: ask_untrusted(dialed, dict(question)),
+                patience_s,
+            )  # fmt: skip
         except P4xosError as error:
             found[name] = error
 
@@ -142,12 +149,13 @@ async def ask_each(
 
 async def _with_node(
     cluster: Cluster,
+    shared: secret.Secret | None,
     name: str,
     one: Callable[[Dialed], Awaitable[Frame]],
     patience_s: float = ANSWER_S,
 ) -> Frame:
     """One question to a node, within so long."""
-    dialed = await dial(cluster.node(name).peer, cluster.id)
+    dialed = await dial(cluster.node(name).peer, cluster.id, shared)
     try:
         with trio.move_on_after(patience_s):
             return await one(dialed)
@@ -157,6 +165,7 @@ async def _with_node(
 
 
 async def _recover(cluster: Cluster, instance: int) -> dict[str, object]:
+    shared = secret.of(cluster)
     problems: dict[str, str] = {}
     answer: P4xosError | None = None
     for learner in cluster.learners:
@@ -164,6 +173,7 @@ async def _recover(cluster: Cluster, instance: int) -> dict[str, object]:
         try:
             frame = await _with_node(
                 cluster,
+                shared,
                 learner.node,
                 lambda dialed, ask=ask: ask_untrusted(dialed, ask),  # type: ignore[misc]  # a default is no argument
             )

@@ -25,6 +25,7 @@ from typing import IO, Protocol
 
 import trio
 
+from p4xos import secret
 from p4xos.config import ROLE_NAMES, Cluster
 from p4xos.creation import CLUSTER_NAME, LAUNCHER_LOCK, Wanted, find_or_create
 from p4xos.errors import P4xosError
@@ -113,6 +114,9 @@ def launch(
     with claimed(directory / LAUNCHER_LOCK, f"a launcher of the cluster in {directory}"):
         cluster = find_or_create(directory, wanted, application.complete)
         _refuse_running(cluster)
+        # Of a release that knew none: all of its nodes are here, and none runs.
+        if cluster.secret == "none" and not secret.path_of(cluster).exists():
+            secret.create(secret.path_of(cluster))
         _refuse_obstacles(cluster, application)
         trio.run(_Launcher(cluster, application, say or _print).run)
 

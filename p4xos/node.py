@@ -18,7 +18,7 @@ from typing import Self
 import trio
 from prometheus_client.metrics_core import Metric
 
-from p4xos import checkpointed, logs, processes, watching
+from p4xos import checkpointed, logs, processes, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
 from p4xos.config import Cluster, Member, RoleName
@@ -49,7 +49,7 @@ from p4xos.storage import (
     set_aside,
 )
 from p4xos.transfers import Copies
-from p4xos.wire import Frame
+from p4xos.wire import VERSION, Frame
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,8 @@ class Node:
         self.application: Application | None = None
         self.forgetful: dict[int, tuple[ForgetfulAcceptor, str]] = {}
         """Acceptors that came up having forgotten, by id, each with the reason."""
+        self._stages: dict[int, Stage] = {}  # of those, as last logged
+        self._stuck_since = 0.0  # when one of them last came further
         self.service: Service | None = None
         self.catch_up: CatchUp | None = None
         self.health = Health()
@@ -99,6 +101,7 @@ class Node:
         """What the application adds to the metrics."""
         self.pages: HttpServer | None = None
         self._new = False  # an acceptor here runs for the first time: so does its node
+        self._secret: secret.Secret | None = None
         self._listener: socket.socket | None = None
         self._metrics_listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
@@ -123,6 +126,7 @@ class Node:
         """
         with ExitStack() as on_error:
             on_error.callback(self._resources.close)
+            self._secret = secret.of(self.cluster)
             # Addresses first: opening an acceptor may use up its one-time mark, and an acceptor in
             # memory mode has then forgotten, though only a port was in use.
             self._bind()
@@ -310,11 +314,19 @@ class Node:
         cluster, name = self.cluster, self.name
         if self._listener is None:
             return
+        if self._secret is None:
+            log.warning(
+                "this cluster has no secret: whoever reaches %s can read its data; make one with "
+                "%s, copy it beside the cluster file of every machine, and start its nodes again",
+                cluster.node(name).peer, secret.make_command(cluster),
+            )  # fmt: skip
         copies = None
         if self.application is not None:
             copies = Copies(self.application, cluster.data_directory(name) / "outgoing")
-            self.catch_up = CatchUp(cluster, name, self.application)
-        self.service = Service(cluster, name, self.status, self.application, copies)
+            self.catch_up = CatchUp(cluster, name, self.application, self._secret)
+        self.service = Service(
+            cluster, name, self.status, self.application, copies, self._secret
+        )
 
     def _add(
         self,
@@ -358,20 +370,11 @@ class Node:
     async def _watch(self) -> None:
         """A stall has a log line, and so has its end."""
         last: tuple[object, ...] = ()
-        stages: dict[int, Stage] = {}
-        stuck_since = trio.current_time()
+        told: dict[tuple[str, int], int] = {}
         while True:
-            for id, (role, _) in self.forgetful.items():
-                if stages.get(id) is not role.stage:
-                    stages[id] = role.stage
-                    stuck_since = trio.current_time()
-                    log.info("acceptor %d: %s", id, role.status())
-            if self.silent and trio.current_time() >= stuck_since + STUCK_S:
-                stuck_since = trio.current_time()
-                log.warning(
-                    "no progress for %g s: %s; %s", STUCK_S, "; ".join(self.silent), REBUILD
-                )
             self._note_progress()
+            self._tell_forgetful()
+            self._tell_versions(told)
             if self.coordinator is not None:
                 status = self.coordinator.status()
                 seen = (status["phase"], status["round"], status["blocked"])
@@ -379,6 +382,32 @@ class Node:
                     last = seen
                     log.info("coordinator: %s, round %s %s", *seen)
             await trio.sleep(WATCH_S)
+
+    def _tell_versions(self, told: dict[tuple[str, int], int]) -> None:
+        """Who speaks another version than this node: nothing that comes from there is taken."""
+        for address, peer in self.directory.peers.items():
+            version = peer.other_version
+            if version is not None and told.get(address) != version:
+                told[address] = version
+                log.warning(
+                    "datagrams of version %d from %s:%d are dropped: this node speaks version %d; "
+                    "upgrade %s", version, *address, VERSION,
+                    "this node" if version > VERSION else "the node there",
+                )  # fmt: skip
+
+    def _tell_forgetful(self) -> None:
+        """How far acceptors that forgot have come, and when they do not come further."""
+        now = trio.current_time()
+        stages = {id: role.stage for id, (role, _) in self.forgetful.items()}
+        for id, stage in stages.items():
+            if self._stages.get(id) is not stage:
+                self._stuck_since = now
+                log.info("acceptor %d: %s", id, self.forgetful[id][0].status())
+        self._stages = stages
+        waiting = "; ".join(self.silent)
+        if waiting and now >= self._stuck_since + STUCK_S:
+            self._stuck_since = now
+            log.warning("no progress for %g s: %s; %s", STUCK_S, waiting, REBUILD)
 
     def _note_progress(self) -> None:
         if self.application is not None:

@@ -1,7 +1,9 @@
 """A node's TCP service: clients that have no learner of their own, and peers that catch up.
 
     asked                                          answered
-    hello   cluster, version, peer                 node, cluster, version, log, delivered
+    hello   cluster, version, peer                 node, cluster, version, log
+    hello   the same, nonce                        cluster, nonce           where there is a secret
+    prove                                          node, cluster, version, log
     submit  id; body: payloads                     id, instances            or id and an error
     recover id, instance                           id; body: the value      or id and an error
     status  id                                     id, status
@@ -11,7 +13,8 @@
     piece   copy, name, offset                     check; body: bytes
     others  id                                     id and what the application answers
 
-`hello` comes first; the next requests need not wait for answers. An error is a head with "error"
+`hello` comes first, and `prove` (`sealing`) where the cluster has a secret: nothing is answered to
+whoever has not got it. The next requests need not wait for answers. An error is a head with "error"
 (`remote_errors`). Bytes that are no request are answered by an error, and the connection is closed;
 nothing that a peer sends ends anything else. The peer's pace bounds the memory: one frame of a
 stream is made when the one before it has left, and a connection with REQUESTS_MAX submissions or
@@ -35,9 +38,12 @@ from p4xos.effects import Chosen
 from p4xos.errors import BadPacket, P4xosError
 from p4xos.framing import (
     BODY_BYTES_MAX,
+    HEAD_BYTES_MAX,
     LARGE_AT_ONCE,
     Frame,
     FrameStream,
+    bytes_untrusted,
+    encode_head,
     integer_untrusted,
     text_untrusted,
 )
@@ -52,18 +58,29 @@ from p4xos.packing import (
 )
 from p4xos.ports import holder
 from p4xos.remote_errors import Refused, error_head
+from p4xos.sealing import NONCE_BYTES, Altered, Seal, new_nonce
+from p4xos.secret import SECRET_NAME, Secret
 from p4xos.tables import Address
 from p4xos.transfers import Copies
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+OPEN_VERSION, SEALED_VERSION = 1, 2
+"""Of this service, without and with a secret. The first is what releases without secrets speak, so
+that a cluster without one can be upgraded a node at a time."""
 CONNECTIONS_MAX = 128
 CLIENTS_MAX = 112
 """Of them; the rest is kept for nodes that catch up."""
 assert CLIENTS_MAX < CONNECTIONS_MAX
+STRANGERS_MAX = 32
+"""Of them, from machines that are not in the cluster file and have not proved anything yet: they
+must not keep nodes out."""
 HELLO_S = 5.0
-"""A connection that has not said who it is by then is closed."""
+"""A connection that has not said who it is by then, and proved it, is closed."""
+HELLO_BYTES_MAX = 1024
+"""Of each frame's head until then; there is no body."""
+TELL_EVERY_S = 10.0
+"""Whoever has not proved who it is can fill counters, but not the log."""
 PARTING_S = 2.0
 """How long a peer may take to take the error that ends its connection."""
 REQUESTS_MAX = 1024
@@ -80,6 +97,15 @@ BACKLOG = 128
 Question = Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]
 """Gets the head of a request, which a peer wrote; returns that of the answer, or raises a
 P4xosError, BadPacket among them."""
+
+
+UNPROVEN = {
+    "unproven_open": "has none",
+    "unproven_wrong": "has another one",
+    "unproven_ended": "left before it proved anything",
+    "unproven_altered": "was cut off, since a frame was changed on the way",
+}
+"""Why a connection is not believed, as counted; and in words."""
 
 
 class ListenFailed(P4xosError):
@@ -125,6 +151,7 @@ class Service:
         status: Callable[[], Mapping[str, object]],
         application: Application | None,
         copies: Copies | None,
+        secret: Secret | None,
     ) -> None:
         """Idle until `run`.
 
@@ -134,8 +161,10 @@ class Service:
           status: what to tell about it.
           application: its replica, where it has a learner.
           copies: snapshots of that one, for peers.
+          secret: the cluster's; None: whoever connects is served.
         """
         self.cluster = cluster
+        self.secret = secret
         self.node = node
         self.application = application
         self.copies = copies
@@ -149,12 +178,17 @@ class Service:
         self.counters = dict.fromkeys(
             (
                 "connections", "lost_connections", "failed_connections", "bad_frames", "refused",
-                "requests",
+                "requests", "turned_away", *UNPROVEN,
             ),
             0,
         )  # fmt: skip
         self.connections = 0
         self.clients = 0
+        self.strangers = 0
+        """Connections from elsewhere than the cluster's machines that have proved nothing yet."""
+        self._machines = {peer.peer.host for peer in cluster.nodes}
+        self._tell_at = float("-inf")
+        self._untold = 0
         self.large = trio.CapacityLimiter(LARGE_AT_ONCE)
 
     async def run(self, listener: socket.socket) -> None:
@@ -168,11 +202,18 @@ class Service:
     async def _serve(self, stream: trio.SocketStream) -> None:
         """One connection; nothing is raised out of here but cancellation."""
         self.counters["connections"] += 1
+        if self.connections >= 2 * CONNECTIONS_MAX:
+            # Half of them are being told that there are too many; that costs memory as well.
+            self.counters["turned_away"] += 1
+            await trio.aclose_forcefully(stream)
+            return
         frames = FrameStream(stream, body_bytes_max=0, large=self.large)
+        frames.head_bytes_max = HELLO_BYTES_MAX
         self.connections += 1
         try:
+            host: str = stream.socket.getpeername()[0]
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await Connection(self, frames).run()
+            await Connection(self, frames, host, stranger=host not in self._machines).run()
             await frames.aclose_politely()
         except BadPacket:
             self.counters["bad_frames"] += 1
@@ -191,12 +232,37 @@ class Service:
             await frames.aclose()
 
 
+    def note_unproven(self, reason: str, host: str) -> None:
+        """Counts a connection that did not prove who it is, and tells of it, but not of each."""
+        self.counters[reason] += 1
+        self._untold += 1
+        now = trio.current_time()
+        if now >= self._tell_at:
+            log.warning(
+                "%d connections did not prove that they have the cluster's secret; the last, from "
+                "%s, %s", self._untold, host, UNPROVEN[reason],
+            )  # fmt: skip
+            self._tell_at, self._untold = now + TELL_EVERY_S, 0
+
+
 class Connection:
     """One client or peer."""
 
-    def __init__(self, service: Service, frames: FrameStream) -> None:
+    def __init__(
+        self, service: Service, frames: FrameStream, host: str = "", *, stranger: bool = False
+    ) -> None:
+        """Says nothing until `run`.
+
+        Args:
+          service: of which it is.
+          frames: the connection; this does not close it.
+          host: from where it comes.
+          stranger: whether that is no machine of the cluster.
+        """
         self.service = service
         self.frames = frames
+        self._host = host
+        self._stranger = stranger
         self._submissions = 0  # not delivered yet
         self._settled_one = trio.Event()
         self._delivering = False
@@ -219,12 +285,14 @@ class Connection:
           BadPacket, P4xosError: it broke a rule, and was told so.
           trio.BrokenResourceError: the connection is lost.
         """
+        self.service.strangers += self._stranger
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._task, self.frames.run_writer)
                 self._nursery.start_soon(self._task, self._read)
         finally:
             self.service.clients -= self._is_client
+            self.service.strangers -= self._stranger
         if self._problem is not None:
             raise self._problem
 
@@ -242,26 +310,67 @@ class Connection:
 
     async def _read(self) -> None:
         """A hello, then requests."""
-        if self.service.connections > CONNECTIONS_MAX:
+        service = self.service
+        if service.connections > CONNECTIONS_MAX:
             raise Refused(f"this node has {CONNECTIONS_MAX} connections; try another node")
+        if service.strangers > STRANGERS_MAX:
+            raise Refused(f"{STRANGERS_MAX} connections have not said who they are; try again")
+        welcome = False
         with trio.move_on_after(HELLO_S) as waiting:
-            hello = await self.frames.receive_untrusted()
+            welcome = await self._receive_hello_untrusted()
         if waiting.cancelled_caught:
+            if self.frames.seal is not None:
+                service.note_unproven("unproven_ended", self._host)
             raise BadPacket(f"no hello within {HELLO_S:g} s")
-        if hello is not None:
-            self._hello_untrusted(hello.head)
+        if welcome:
             await self._read_requests()
 
-    def _hello_untrusted(self, head: dict[str, object]) -> None:
-        """Answers a hello."""
+    async def _receive_hello_untrusted(self) -> bool:
+        """A hello and its proof, and the answer to them; False when the peer ended before."""
+        hello = await self.frames.receive_untrusted()
+        if hello is None:
+            return False
+        self._check_hello_untrusted(hello.head)
+        if self.service.secret is not None:
+            self._challenge_untrusted(hello.head, self.service.secret)
+            try:
+                proof = await self.frames.receive_untrusted()
+            except Altered:
+                self.service.note_unproven("unproven_wrong", self._host)
+                raise
+            except (BadPacket, trio.BrokenResourceError):
+                self.service.note_unproven("unproven_ended", self._host)
+                raise
+            if proof is None:
+                self.service.note_unproven("unproven_ended", self._host)
+                return False
+            if text_untrusted(proof.head, "ask") != "prove":
+                raise BadPacket("the request behind hello must be prove")
+        self._welcome(is_client=hello.head.get("peer") is not True)
+        return True
+
+    def _check_hello_untrusted(self, head: dict[str, object]) -> None:
+        """Refuses who speaks something else, or with another cluster."""
         service = self.service
         if text_untrusted(head, "ask") != "hello":
             raise BadPacket("the first request must be hello")
         version = integer_untrusted(head, "version")
-        if version != VERSION:
+        speaks = OPEN_VERSION if service.secret is None else SEALED_VERSION
+        if version == OPEN_VERSION != speaks:
+            service.note_unproven("unproven_open", self._host)
             raise Refused(
-                f"node {service.node} speaks version {VERSION} of this service and you "
-                f"{version}; use the same release on both sides"
+                f"this cluster has a secret and you have none; put its {SECRET_NAME} (mode 0600) "
+                "beside your cluster file"
+            )
+        if version == SEALED_VERSION != speaks:
+            raise Refused(
+                f"node {service.node} has no secret and you have one; put {SECRET_NAME} (mode "
+                "0600) beside its cluster file, and start it again"
+            )
+        if version != speaks:
+            raise Refused(
+                f"node {service.node} speaks version {speaks} of this service and you "
+                f"{version}; use the same release on both sides: upgrade the older one"
             )
         cluster = integer_untrusted(head, "cluster")
         if cluster not in (0, service.cluster.id):  # 0: whichever it is
@@ -269,23 +378,43 @@ class Connection:
                 f"node {service.node} belongs to cluster {service.cluster.id:08x}, not to "
                 f"{cluster:08x}; check the address, or use that cluster's file"
             )
-        is_client = head.get("peer") is not True
+
+    def _challenge_untrusted(self, hello: dict[str, object], secret: Secret) -> None:
+        """Sends a nonce; from here on everything is sealed."""
+        ours, cluster = new_nonce(), self.service.cluster.id
+        nonces = bytes_untrusted(hello, "nonce", NONCE_BYTES) + ours
+        self.frames.post({"cluster": cluster, "nonce": ours})
+        self.frames.seal = Seal.of(secret, "listening", cluster, nonces, encode_head(hello))
+
+    def _welcome(self, *, is_client: bool) -> None:
+        """Answers a hello; from here on the peer is believed."""
+        service = self.service
+        service.strangers -= self._stranger
+        self._stranger = False
         if is_client and service.clients >= CLIENTS_MAX:
             raise Refused(f"node {service.node} has {CLIENTS_MAX} clients; try another node")
         self._is_client = is_client
         service.clients += is_client
+        self.frames.head_bytes_max = HEAD_BYTES_MAX
         self.frames.body_bytes_max = BODY_BYTES_MAX
         self.frames.post(
             {
                 "node": service.node,
-                "version": VERSION,
+                "version": OPEN_VERSION if service.secret is None else SEALED_VERSION,
                 "cluster": service.cluster.id,
                 "log": "" if service.store is not None else str(self._no_log()),
             }
         )
 
+    async def _receive_untrusted(self) -> Frame | None:
+        try:
+            return await self.frames.receive_untrusted()
+        except Altered:
+            self.service.note_unproven("unproven_altered", self._host)
+            raise
+
     async def _read_requests(self) -> None:
-        while (frame := await self.frames.receive_untrusted()) is not None:
+        while (frame := await self._receive_untrusted()) is not None:
             self.service.counters["requests"] += 1
             ask = text_untrusted(frame.head, "ask")
             action = self._actions.get(ask)

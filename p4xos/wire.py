@@ -214,6 +214,8 @@ class Peer:
         self.cluster = cluster
         self.group = group
         self.senders = dict(senders)
+        self.other_version: int | None = None
+        """The last version other than ours of what came from there; None when there was none."""
         self._sender_by_type = np.full(256, _NOT_ACCEPTED, dtype=np.int32)
         for type, sender in senders.items():
             self._sender_by_type[type] = sender
@@ -298,6 +300,7 @@ def _decode_one_by_one(rows: Rows, peer: Peer, counters: dict[str, int]) -> Rows
 def _why_dropped(header: np.void, peer: Peer, fits: bool) -> str:
     """The first reason, in the order of DROP_REASONS, for which a datagram is dropped."""
     if header["version"] != VERSION:
+        peer.other_version = int(header["version"])
         return "version"
     if header["type"] not in Type._value2member_map_:
         return "type"

@@ -28,8 +28,9 @@ def _restore(keys: Keyspace, command: Command) -> Reply:
         raise CommandError("ERR Invalid TTL value, must be >= 0")
     try:
         value = restore_untrusted(command[3], MAX_VALUE_BYTES)
-    except BadPayload:
-        raise CommandError("ERR DUMP payload version or checksum are wrong") from None
+    except BadPayload as error:
+        why = f": {error}" if error.args else ""
+        raise CommandError(f"ERR DUMP payload version or checksum are wrong{why}") from None
     except BadFormat:
         raise CommandError("ERR Bad data format") from None
     keys.put(key, value, at or None)

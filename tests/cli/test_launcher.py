@@ -280,9 +280,9 @@ def test_resumed_creation_refuses_an_acceptor_with_a_log(tmp_path: Path) -> None
 def test_directory_without_cluster_file_is_refused(tmp_path: Path) -> None:
     create(tmp_path)
     (tmp_path / CLUSTER_NAME).unlink()
-    with pytest.raises(DirectoryRefused, match=r"holds n1, n2, n3 but no cluster\.toml"):
+    with pytest.raises(DirectoryRefused, match=r"holds cluster\.secret, .* but no cluster\.toml"):
         create(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["n1", "n2", "n3"]
+    assert sorted(os.listdir(tmp_path)) == ["cluster.secret", "n1", "n2", "n3"]
 
 
 def test_claim_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:

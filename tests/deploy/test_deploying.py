@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+import kvstore.cli
 from kvstore import placing
 from kvstore.cli import build_parser
 from kvstore.config import endpoints
+from p4xos import secret
 from p4xos.config import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +43,50 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """What docs/deploying.md has its reader make."""
     places = {"n1": "10.0.0.1", "n2": "10.0.0.2", "n3": "10.0.0.3"}
     return placing.create(tmp_path_factory.mktemp("new"), places)
+
+
+def secret_of(cluster_file: Path) -> Path:
+    """Where a node that is given this cluster file looks for the secret."""
+    text = Cluster.template(1).to_toml()
+    return secret.path_of(Cluster.parse(text, str(cluster_file), cluster_file.parent))
+
+
+def test_the_secret_is_where_nodes_look_for_it(cluster: Cluster) -> None:
+    """Beside the cluster file: in what the unit may reach, compose shares and pods mount."""
+    assert cluster.secret == "file"
+    made = secret.path_of(cluster)
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert secret_of(cluster.directory / "cluster.toml") == made
+    (command,) = unit_lines("ExecStart")
+    unit = build_parser().parse_args(command.replace("%i", "n1").split()[1:])
+    assert str(secret_of(unit.cluster).parent) == unit_lines("ReadWritePaths")[0]
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    created = build_parser().parse_args(services["create"]["command"]).directory
+    for name in ("n1", "n2", "n3"):
+        node = build_parser().parse_args(services[name]["command"])
+        assert secret_of(node.cluster) == created / made.name
+        assert services[name]["volumes"] == services["create"]["volumes"]
+        assert any(volume.endswith(f":{created}") for volume in services[name]["volumes"])
+    (stateful,) = manifests("statefulset.yaml")
+    (container,) = stateful["spec"]["template"]["spec"]["containers"]
+    (data,) = (m["mountPath"] for m in container["volumeMounts"] if m["name"] == "data")
+    (file,) = (m["mountPath"] for m in container["volumeMounts"] if m["name"] == "cluster")
+    assert str(secret_of(Path(file)).parent) == data
+
+
+def test_the_pages_say_where_the_secret_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    for part in page.split("\n## ")[1:]:
+        if part.startswith(("Before", "systemd", "Docker", "Kubernetes")):
+            assert secret.SECRET_NAME in part, part.split("\n")[0]
+    flags = ["--at", "n1=10.0.0.1", "--directory", str(tmp_path)]
+    assert kvstore.cli.main(["create", *flags]) == 0
+    told = capsys.readouterr()
+    assert f"{secret.SECRET_NAME} (mode 0600) to every machine" in told.out
+    key = secret.read(tmp_path / secret.SECRET_NAME).key.hex()
+    assert key not in told.out + told.err
 
 
 # systemd -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import trio
 
 from kvstore.machine import KvStateMachine
 from kvstore.store import Store
+from p4xos import secret
 from p4xos.application import BatchMachine, OneByOne
 from p4xos.config import Cluster, Timing
 from p4xos.local import LocalClient
@@ -44,6 +45,7 @@ class Nodes:
         """With `retained_bytes` the nodes are those of the key-value store."""
         self.retained_bytes = retained_bytes
         self.cluster = cluster
+        self.secret_file = secret.path_of(cluster) if cluster.secret == "file" else None
         self.retention = retention
         self.running: dict[str, Node] = {}
         self._nursery = nursery
@@ -102,12 +104,17 @@ class Nodes:
         return LocalClient(application)
 
 
-def new_cluster(directory: Path, nodes: int = 3, window: int = 1024) -> Cluster:
+def new_cluster(
+    directory: Path, nodes: int = 3, window: int = 1024, *, sealed: bool = True
+) -> Cluster:
     cluster = replace(
         Cluster.template(nodes=nodes, directory=directory),
+        secret="file" if sealed else "none",
         window=window,
         timing=Timing(heartbeat_s=0.05, takeover_timeout_s=0.15, deadline_s=5.0),
     )
+    if sealed:
+        secret.create(secret.path_of(cluster))
     for acceptor in cluster.acceptors:
         create_mark(
             cluster.member_directory("acceptor", acceptor.id),
@@ -123,12 +130,14 @@ async def running(
     window: int = 1024,
     retention: Retention | None = None,
     retained_bytes: int | None = None,
+    *,
+    sealed: bool = True,
 ) -> AsyncIterator[Nodes]:
     """A cluster with all of its nodes running; they are stopped at the end."""
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             started = Nodes(
-                new_cluster(directory, nodes, window),
+                new_cluster(directory, nodes, window, sealed=sealed),
                 nursery,
                 retention or Retention(),
                 retained_bytes,

@@ -32,7 +32,10 @@ async def writing(nodes: Nodes) -> AsyncIterator[list[int]]:
             acknowledged.extend(await client.submit_many([b"x" * 100] * 20))
 
     running_peers = [node.peer for node in nodes.cluster.nodes if node.name in nodes.running]
-    async with Client.connect(running_peers) as client, trio.open_nursery() as nursery:
+    async with (
+        Client.connect(running_peers, secret_file=nodes.secret_file) as client,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(write, client)
         yield acknowledged
         nursery.cancel_scope.cancel()

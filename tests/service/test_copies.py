@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from p4xos import fetching
+from p4xos import fetching, secret
 from p4xos.client import Client
 from p4xos.dialing import ask_untrusted, dial
 from p4xos.errors import BadPacket, NotDelivered, P4xosError
@@ -24,7 +24,7 @@ WINDOW = 64
 
 async def write(nodes: Nodes, values: int) -> None:
     peers = [node.peer for node in nodes.cluster.nodes if node.name in nodes.running]
-    async with Client.connect(peers) as client:
+    async with Client.connect(peers, secret_file=nodes.secret_file) as client:
         await client.submit_many([b"x" * 100] * values)
 
 
@@ -86,7 +86,9 @@ async def test_what_is_in_memory_is_written_out_before(
 
         async def fetch(place: Path) -> None:
             address = cluster.nodes[0].peer
-            fetched.append(await Fetch(cluster.id, address, place, peer=False).run(1))
+            fetched.append(
+                await Fetch(cluster.id, secret.of(cluster), address, place, peer=False).run(1)
+            )
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch, tmp_path / "one")
@@ -102,7 +104,13 @@ async def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fetching, "DISK_RESERVE_BYTES", 1 << 60)
     async with running(tmp_path, nodes=1) as nodes:
         await write(nodes, 20)
-        fetch = Fetch(nodes.cluster.id, nodes.cluster.nodes[0].peer, tmp_path / "copy", peer=False)
+        fetch = Fetch(
+            nodes.cluster.id,
+            secret.of(nodes.cluster),
+            nodes.cluster.nodes[0].peer,
+            tmp_path / "copy",
+            peer=False,
+        )
         with pytest.raises(DiskTooSmall, match="make room on that disk"):
             await fetch.run(1)
         assert list((tmp_path / "copy").iterdir()) == []
@@ -120,7 +128,7 @@ async def test_questions_of_the_application(tmp_path: Path) -> None:
         service = nodes.running["n1"].service
         assert service is not None
         service.questions["echo"] = answer
-        dialed = await dial(nodes.cluster.nodes[0].peer, nodes.cluster.id)
+        dialed = await dial(nodes.cluster.nodes[0].peer, nodes.cluster.id, secret.of(nodes.cluster))
         try:
             frame = await ask_untrusted(dialed, {"ask": "echo", "id": 5, "n": 9})
             assert frame.head == {"id": 5, "n": 9}

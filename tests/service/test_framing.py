@@ -36,7 +36,7 @@ from p4xos.service import ListenFailed, listen
 from p4xos.tables import Address
 from tests.service.clusters import Nodes, running, until
 
-HELLO = {"ask": "hello", "version": service.VERSION, "cluster": 0, "peer": False}
+HELLO = {"ask": "hello", "version": service.OPEN_VERSION, "cluster": 0, "peer": False}
 
 # Pure parts --------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ async def answer_to(nodes: Nodes, data: bytes) -> bytes:
 
 
 async def test_garbage_is_answered_closed_and_counted(tmp_path: Path) -> None:
-    async with running(tmp_path, nodes=1) as nodes:
+    async with running(tmp_path, nodes=1, sealed=False) as nodes:
         served = nodes.running["n1"].service
         assert served is not None
         for data in GARBAGE:
@@ -165,7 +165,7 @@ async def test_random_requests(tmp_path: Path) -> None:
     names = ["submit", "recover", "status", "deliver", "tail", "copy", "piece", "hello"]
     fields = ["id", "instance", "first", "above", "copy", "name", "offset"]
     chance = np.random.default_rng(7)
-    async with running(tmp_path, nodes=1) as nodes:
+    async with running(tmp_path, nodes=1, sealed=False) as nodes:
         served = nodes.running["n1"].service
         assert served is not None
         for _ in range(150):
@@ -184,7 +184,7 @@ async def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many connections, too many clients, silence and slowness: refused, never waited for."""
     monkeypatch.setattr(service, "CONNECTIONS_MAX", 3)
     monkeypatch.setattr(service, "CLIENTS_MAX", 1)
-    async with running(tmp_path, nodes=1) as nodes:
+    async with running(tmp_path, nodes=1, sealed=False) as nodes:
         address = nodes.cluster.nodes[0].peer
         served = nodes.running["n1"].service
         assert served is not None
@@ -216,7 +216,7 @@ async def silent(address: Address, data: bytes) -> bytes:
 
 async def test_a_reader_that_does_not_read_holds_little(tmp_path: Path) -> None:
     """Deliveries are read from the store at the reader's pace."""
-    async with running(tmp_path, nodes=1) as nodes:
+    async with running(tmp_path, nodes=1, sealed=False) as nodes:
         store = nodes.running["n1"].application
         assert store is not None
         address = nodes.cluster.nodes[0].peer

@@ -68,7 +68,10 @@ async def test_one_node(tmp_path: Path) -> None:
 async def test_three_nodes_and_clients_of_two(tmp_path: Path) -> None:
     async with running(tmp_path) as nodes:
         peers = [node.peer for node in nodes.cluster.nodes]
-        async with Client.connect(peers[:1]) as one, Client.connect(peers[1:2]) as two:
+        async with (
+            Client.connect(peers[:1], secret_file=nodes.secret_file) as one,
+            Client.connect(peers[1:2], secret_file=nodes.secret_file) as two,
+        ):
             await check_log(one, two, 100_000)
         await until(lambda: len({nodes.delivered(name) for name in nodes.running}) == 1)
         await check_same(nodes)
@@ -147,7 +150,7 @@ async def test_no_quorum(tmp_path: Path) -> None:
     """With two of three nodes down the outcome is unknown, and is decided when they are back."""
     async with running(tmp_path) as nodes:
         peers = [node.peer for node in nodes.cluster.nodes]
-        async with Client.connect(peers[:1]) as client:
+        async with Client.connect(peers[:1], secret_file=nodes.secret_file) as client:
             first = await client.submit(b"before")
             await nodes.stop("n2", "n3")
             with pytest.raises(NoQuorum):
@@ -199,15 +202,17 @@ async def test_refused_when_connecting(tmp_path: Path, monkeypatch: pytest.Monke
     async with running(tmp_path, nodes=1) as nodes:
         peers = [node.peer for node in nodes.cluster.nodes]
         with pytest.raises(Unreachable, match="belongs to cluster"):
-            async with Client.connect(peers, cluster_id=nodes.cluster.id ^ 1):
+            async with Client.connect(
+                peers, cluster_id=nodes.cluster.id ^ 1, secret_file=nodes.secret_file
+            ):
                 pass
-        monkeypatch.setattr("p4xos.dialing.VERSION", 99)
+        monkeypatch.setattr("p4xos.dialing.SEALED_VERSION", 99)
         with pytest.raises(Unreachable, match="same release"):
-            async with Client.connect(peers):
+            async with Client.connect(peers, secret_file=nodes.secret_file):
                 pass
     monkeypatch.setattr("p4xos.client.PATIENCE_S", 0.0)
     with pytest.raises(Unreachable, match="refused"):
-        async with Client.connect(peers):
+        async with Client.connect(peers, secret_file=nodes.secret_file):
             pass
     with pytest.raises(ValueError, match="no address"):
         Client.connect([])
