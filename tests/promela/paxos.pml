@@ -63,8 +63,7 @@
 #define VOTES_OF_TWO_ROUNDS_CHOOSE 21
 /* With -DREPORTS. */
 #define SUMMARY_SUFFICES 22
-#define COUNT_DESPITE_HIGHER_PROMISE 23
-#define COUNT_DESPITE_CHUNKS 24
+#define COUNT_DESPITE_CHUNKS 23
 
 /* Claims that must fail: what the model is about does happen in it. */
 #define CHOSEN 1
@@ -342,7 +341,7 @@ inline take_report(r, a, i) {
 #ifdef REPORTS
     COORDINATOR(r).report[a].named = COORDINATOR(r).report[a].named | BIT(i);
     if
-    :: PROMISED(a, i) > r && !MUTATED(COUNT_DESPITE_HIGHER_PROMISE) ->
+    :: PROMISED(a, i) > r ->
         COORDINATOR(r).report[a].by_name = 1
     :: else
     fi
