@@ -3,10 +3,11 @@
 
 SEEDS ?= 300
 ARGS ?=
+SECONDS ?= 600
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench judges docs sim clean distclean
+.PHONY: help run test check bench judges docs sim model fuzz clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -42,6 +43,14 @@ docs:  ## make docs/configuration.md from the code
 sim:  ## run the simulator on SEEDS seeds: make sim SEEDS=1000
 	@deploy/setup develop
 	@$(PYTHON_BIN)/python -m p4xos.testing.simulator --seeds $(SEEDS) $(ARGS)
+
+model:  ## let spin check larger clusters than make test does; minutes to hours
+	@deploy/setup test
+	@LONG_MODELS=1 $(PYTHON_BIN)/python -m pytest -s tests/promela $(ARGS)
+
+fuzz:  ## feed every parser spoilt input for SECONDS in all: make fuzz SECONDS=60
+	@deploy/setup develop
+	@$(PYTHON_BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 clean:  ## remove the data of `make run` and all caches
 	@deploy/clean data caches

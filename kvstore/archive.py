@@ -159,7 +159,7 @@ def read_manifest(directory: Path) -> Manifest:
         version = data["format"]
     except FileNotFoundError:
         raise BackupError(directory, f"it has no {MANIFEST}; name a complete backup") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BackupError(directory, f"{MANIFEST} is damaged; use another backup") from None
     if version != FORMAT or data.get("store_format") != STORE_FORMAT:
         raise BackupError(
@@ -168,7 +168,13 @@ def read_manifest(directory: Path) -> Manifest:
         )  # fmt: skip
     if checksum != _checksum(data):
         raise BackupError(directory, f"{MANIFEST} is damaged; use another backup")
-    return Manifest(**data)
+    try:
+        manifest = Manifest(**data)
+        for told in manifest.files.values():
+            told["bytes"], told["sha256"]
+    except (TypeError, AttributeError, KeyError):  # a field is missing, too many, or no map
+        raise BackupError(directory, f"{MANIFEST} is damaged; use another backup") from None
+    return manifest
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:

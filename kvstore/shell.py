@@ -14,6 +14,10 @@ from kvstore.resp import ProtocolError, split_inline
 
 TIMEOUT_S = 30.0
 """Longer than any reply takes: a server without a majority answers with an error before."""
+LENGTH_DIGITS_MAX = 10
+"""Of a length that a server announces: as many bytes are waited for."""
+DEPTH_MAX = 64
+"""Arrays within arrays; no command replies more than a few."""
 _ESCAPES = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
 
 
@@ -66,12 +70,14 @@ class Shell:
         self._socket = self._stream = None
 
 
-def read_reply(stream: BinaryIO) -> Shown:
+def read_reply(stream: BinaryIO, depth: int = 0) -> Shown:
     """Reads one reply of RESP2 or RESP3.
 
     Raises:
       ConnectionError: the stream ended, or is no RESP.
     """
+    if depth > DEPTH_MAX:
+        raise ConnectionError(f"this is no RESP: arrays in arrays, {depth} deep")
     line = stream.readline()
     if not line.endswith(b"\r\n"):
         raise ConnectionError("the server closed the connection; the command may have run")
@@ -97,18 +103,25 @@ def read_reply(stream: BinaryIO) -> Shown:
         body = _body(stream, text)[4:]
         return Shown(body.decode("utf-8", "replace").splitlines(), body)
     if kind in b"*~>%":
-        return _aggregate(stream, kind, int(text))
+        return _aggregate(stream, kind, _length(text), depth)
     raise ConnectionError(f"this is no RESP: {line[:40]!r}")
 
 
-def _body(stream: BinaryIO, length: bytes) -> bytes:
-    body = stream.read(int(length) + 2)
-    if len(body) != int(length) + 2:
+def _length(text: bytes) -> int:
+    if not text.isdigit() or len(text) > LENGTH_DIGITS_MAX:
+        raise ConnectionError(f"this is no RESP: {text[:40]!r} is no length")
+    return int(text)
+
+
+def _body(stream: BinaryIO, text: bytes) -> bytes:
+    length = _length(text)
+    body = stream.read(length + 2)
+    if len(body) != length + 2:
         raise ConnectionError("the server closed the connection; the command may have run")
     return body[:-2]
 
 
-def _aggregate(stream: BinaryIO, kind: bytes, count: int) -> Shown:
+def _aggregate(stream: BinaryIO, kind: bytes, count: int, depth: int) -> Shown:
     """An array, set or map; nested ones are indented behind their number."""
     name = {b"%": "hash", b"~": "set"}.get(kind, "array")
     if count == 0:
@@ -118,11 +131,11 @@ def _aggregate(stream: BinaryIO, kind: bytes, count: int) -> Shown:
     raws: list[bytes] = []
     width = len(str(count))
     for number in range(1, count + 1):
-        item = read_reply(stream)
+        item = read_reply(stream, depth + 1)
         raws.append(item.raw)
         shown = item.lines
         if kind == b"%":
-            value = read_reply(stream)
+            value = read_reply(stream, depth + 1)
             raws.append(value.raw)
             key = f"{shown[0]} => "
             shown = [key + value.lines[0], *(" " * len(key) + line for line in value.lines[1:])]

@@ -67,7 +67,8 @@ def decode_head_untrusted(data: bytes) -> dict[str, object]:
     """The map of a head; BadPacket whatever else the bytes are."""
     try:
         head = msgpack.unpackb(data, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        # TypeError: a key that is itself a list or a map.
         raise BadPacket(f"the head of a frame is not msgpack ({error})") from None
     if not isinstance(head, dict) or not all(isinstance(key, str) for key in head):
         raise BadPacket("the head of a frame is not a map with text keys")

@@ -43,6 +43,8 @@ assert HEADER_STRUCT.size == HEADER_BYTES == 40
 END_OF_LOG = 2**64 - 1
 ASK_ONE_BY_ONE = 2**32 - 1
 """A summary's count of an acceptor that answers one instance at a time (a switch)."""
+LOW_MAX = 1 << 62
+"""No group comes near it; registers of instances have 63 bits."""
 LOW_JUMP_MAX = 1 << 40
 """A `low` further ahead than this is damage or malice, never progress."""
 LOW_UNKNOWN = 1
@@ -126,7 +128,7 @@ def words(rows: Rows) -> NDArray[np.uint64]:
 
 def low_jumps(low: int, known: int) -> bool:
     """Whether a `low` that a coordinator or learner is told is too far ahead of what it knows."""
-    return known != LOW_UNKNOWN and low > known + LOW_JUMP_MAX
+    return low > LOW_MAX or (known != LOW_UNKNOWN and low > known + LOW_JUMP_MAX)
 
 
 def alike(values: NDArray[np.generic]) -> bool:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from kvstore.archive import (
     MANIFEST,
     STATE,
     BackupError,
+    _checksum,
     check,
     describe,
     pack,
@@ -107,6 +108,19 @@ def test_a_damaged_one(
         check(backup)
     assert main(["verify", str(backup)]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "harm", [{"more": 1}, {"applied": None}, {"files": 7}, {"files": {"a": {}}}]
+)
+def test_a_manifest_with_other_fields(backup: Path, harm: dict[str, object | None]) -> None:
+    """Its checksum is right: it was made so."""
+    data = {**asdict(check(backup)), **harm}
+    data = {name: value for name, value in data.items() if value is not None}
+    data["checksum"] = _checksum(data)
+    (backup / MANIFEST).write_text(json.dumps(data))
+    with pytest.raises(BackupError, match="is damaged"):
+        check(backup)
 
 
 def test_counts_that_are_not_those_of_the_keys(tmp_path: Path) -> None:

@@ -30,7 +30,15 @@ def test_replies_look_as_in_redis_cli(reply: bytes, lines: list[str]) -> None:
     assert read_reply(io.BytesIO(reply)).lines == lines
 
 
-@pytest.mark.parametrize("reply", [b"", b"$5\r\nab", b"HTTP/1.1 200\r\n", b"*2\r\n:1\r\n"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"", b"$5\r\nab", b"HTTP/1.1 200\r\n", b"*2\r\n:1\r\n",
+        # Found by fuzzing: lengths that are none, and arrays without end.
+        b"$2\r3:1\r\n", b"*-1\rx\r\n", b"*1\r\n*-5\r\n", b"$-7\r\nabc\r\n", b"*1\r\n" * 5000,
+        b"$" + b"9" * 5000 + b"\r\n",
+    ],
+)  # fmt: skip
 def test_what_is_no_reply_is_a_lost_connection(reply: bytes) -> None:
     with pytest.raises(ConnectionError):
         read_reply(io.BytesIO(reply))

@@ -462,6 +462,15 @@ def test_the_first_low_is_taken_however_high() -> None:
     assert (role.low, role.counters["low_jump"]) == (1 << 50, 0)
 
 
+def test_a_first_low_that_no_register_holds_is_dropped() -> None:
+    """PROTOCOL 2: above 2^62 what was sent for an instance could not be kept, and sent again."""
+    role = coordinator(id=1)
+    role.step(heartbeat(0, round_of(1), next=9, low=1 << 63), 0.0)
+    for learner in (0, 1):
+        role.step(checkpoint(learner, (1 << 64) - 2), 0.0)
+    assert (role.low, role.counters["low_jump"]) == (1, 3)
+
+
 def test_heartbeats_carry_round_next_and_low_to_all() -> None:
     """PROTOCOL 4: HEARTBEAT: round, next, low; from a coordinator to all."""
     group = serving()

@@ -51,6 +51,13 @@ def test_any_bytes_are_refused_in_one_way(data: bytes) -> None:
             read(data)
 
 
+@pytest.mark.parametrize("key", [[], {}, [1]])
+def test_a_head_with_a_key_that_is_a_list_is_refused(key: object) -> None:
+    """msgpack raises TypeError for it, which none of its errors is."""
+    with pytest.raises(BadPacket, match="not msgpack"):
+        decode_head_untrusted(b"\x81" + msgpack.packb(key) + b"\x01")
+
+
 @given(st.dictionaries(st.text(max_size=8), st.one_of(st.integers(0, 2**64), st.text(), st.none())))
 def test_any_error_head_is_an_error_or_refused(head: dict[str, object]) -> None:
     for name in ("Trimmed", "NoQuorum", "Overloaded", "SessionLost", "NotDelivered", "?", 7):
