@@ -22,6 +22,7 @@ from time import monotonic
 import trio
 
 from kvstore.batcher import WriteBatcher
+from kvstore.burden import LITTLE_BYTES, Burden
 from kvstore.commands.client import Client, Section, ServerFacts
 from kvstore.commands.table import Entry
 from kvstore.commands.transactions import add_watched
@@ -85,6 +86,7 @@ class KvServer:
                 "connections_accepted", "connections_refused", "connections_lost", "accept_errors",
                 "protocol_errors", "commands_received", "writes_proposed", "reads_requested",
                 "commands_too_large", "overloaded", "unknown_outcomes", "failed_reads",
+                "inputs_parked", "inputs_cut_off", "outputs_cut_off",
             ),
             0,
         )
@@ -107,6 +109,7 @@ class KvServer:
         self._facts.copies = lambda: copies
         self._facts.applied = lambda: self.store.applied
         self._time = TimeKeeper(self.store, self._batcher, machine.origin, self._wake_up)
+        self.burden = Burden(self.counters, self._watch, self._close)
         self._chunks = ChunkReader()
         self._connections: dict[int, Connection] = {}
         self._next_id = 1
@@ -148,7 +151,10 @@ class KvServer:
     async def _serve(self, epoll: select.epoll) -> None:
         batcher, time = self._batcher, self._time
         while True:
-            waiting = batcher.waiting or time.waiting or self._held or not self._accepting
+            waiting = (
+                batcher.waiting or time.waiting or self._held or not self._accepting
+                or self.burden.parked
+            )  # fmt: skip
             with trio.move_on_after(RETRY_S) if waiting else nullcontext():
                 await trio.lowlevel.wait_readable(epoll.fileno())
             self._turn()
@@ -196,6 +202,8 @@ class KvServer:
         for connection in ready:
             self._go_on(connection)
         self._read_late()
+        if self.burden.parked:
+            self.burden.look()
         self._batcher.propose()
         self._request_reads()
         # What the log did not take waits for its next delivery, or `RETRY_S`: no wake for that.
@@ -245,6 +253,8 @@ class KvServer:
             self._go_on(connection)
         elif connection.ended or connection.backlog_bytes:
             self._watch(connection)
+        if connection.burdens or connection.input_bytes > LITTLE_BYTES:
+            self.burden.input(connection)
 
     def _go_on(self, connection: Connection) -> None:
         """Starts a connection's next run, if it may."""
@@ -450,6 +460,7 @@ class KvServer:
         if connection.client.asleep_until and connection not in self._held:
             self._held[connection] = None  # fell asleep by an EXEC, which nothing may follow
             self._wake_up()
+        waited = connection.output_bytes
         if not connection.send():
             self.counters["connections_lost"] += 1
             self._close(connection)
@@ -469,6 +480,9 @@ class KvServer:
             self._close(connection)
         elif connection.unsent or connection.mask != select.EPOLLIN:
             self._watch(connection)
+        if (connection.burdens or connection.unsent) and not connection.closed:
+            self.burden.input(connection)
+            self.burden.output(connection, taken=connection.output_bytes < waited)
 
     def _drained(self, connection: Connection) -> None:
         """The socket takes bytes again."""
@@ -497,6 +511,8 @@ class KvServer:
         if self._epoll is not None:
             self._epoll.unregister(descriptor)
         connection.sock.close()
+        self._batcher.drop(connection)
+        self.burden.left(connection)
         connection.backlog = []
         connection.out = []
 
