@@ -168,4 +168,5 @@ class Burden:
                 break
             del self.parked[waiting]
             waiting.parked = False
+            self._inputs[waiting].arrived, self._inputs[waiting].since = 0, monotonic()
             self._watch(waiting)
