@@ -53,6 +53,12 @@ RETRY_S = 0.01
 """How long to wait before an overloaded log, or a process out of descriptors, is tried again."""
 
 
+GOODBYE_S = 0.5
+"""How long a node that stops still refuses commands in words, once what it had begun is answered:
+a client that finds its connection closed cannot know whether its last write was run."""
+_STOPPING = Error(b"LOADING this node is stopping; nothing was done: ask another node")
+
+
 class KvServer:
     """Serves RESP clients from one replica's log and state machine."""
 
@@ -124,6 +130,8 @@ class KvServer:
         self._paused_until = 0.0
         self._pauses_writes_only = False
         self._accepting = True
+        self._stopping = False
+        """What has not begun is refused."""
         self._epoll: select.epoll | None = None
         self._listener = listener
         self._wake = -1
@@ -147,6 +155,15 @@ class KvServer:
                 await self._serve(self._epoll)
         finally:
             self._close_all()
+
+    async def leave(self) -> None:
+        """Refuses what comes from now on, in words, and returns when what was begun is answered."""
+        self._stopping = True
+        self._listener.close()  # who connects goes to another node at once
+        while any(connection.outstanding for connection in self._connections.values()):
+            await trio.sleep(RETRY_S)
+        if self._connections:
+            await trio.sleep(GOODBYE_S)
 
     async def _serve(self, epoll: select.epoll) -> None:
         batcher, time = self._batcher, self._time
@@ -181,7 +198,7 @@ class KvServer:
     def _turn(self) -> None:
         """Everything that is ready now, once."""
         assert self._epoll is not None
-        if not self._accepting:
+        if not self._accepting and not self._stopping:
             self._accepting = True
             self._epoll.modify(self._listener.fileno(), select.EPOLLIN)
         connections = self._connections
@@ -264,7 +281,9 @@ class KvServer:
             return
         if connection.held or connection.backlog:
             run, entries, writes = self._take_run(connection)
-            if writes:
+            if run and self._stopping:
+                connection.complete([_STOPPING] * len(run))
+            elif writes:
                 too_large = self._batcher.add(connection, run)
                 if too_large:
                     self._refuse_large(connection, too_large)
