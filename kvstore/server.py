@@ -47,6 +47,8 @@ ACCEPTS = 128
 """New clients of one turn."""
 READ_BYTES = 64 * 1024
 """Replies made before a client is asked to take them; more reads of its run wait."""
+UNSENT_BYTES = 8 << 20
+"""Replies to many clients' reads that are made before the first of them is sent."""
 TRANSACTION_ROOM = 64
 """Bytes of a transaction beside its commands and watched keys."""
 RETRY_S = 0.01
@@ -369,11 +371,15 @@ class KvServer:
         self.counters["reads_requested"] += 1
 
         def answer(error: NoQuorum | None) -> None:
+            made = 0
             for connection, run in batch:
                 if connection.closed:
                     continue
                 if error is None:
-                    self._read(connection, run)
+                    made += self._read(connection, run)
+                    if made > UNSENT_BYTES:  # a thousand clients' large values are not made at once
+                        self._send_dirty()
+                        made = 0
                 else:
                     self.counters["failed_reads"] += len(run)
                     connection.complete([_no_read(error)] * len(run))
@@ -384,13 +390,16 @@ class KvServer:
 
     def _read(
         self, connection: Connection, run: list[tuple[Entry, Command]], *, late: bool = False
-    ) -> None:
+    ) -> int:
         """Runs reads on the local store until the client has more than it takes.
 
         Args:
           connection: whose reads they are.
           run: the reads, each with its entry of the table.
           late: they have waited for log time, which is all that counts for them now.
+
+        Returns:
+          The bytes of their replies.
         """
         client = connection.client
         keyspace = self.store.readers[client.database]
@@ -404,7 +413,7 @@ class KvServer:
         for position, (entry, command) in enumerate(run):
             if size > most:
                 connection.reads = run[position:]
-                return
+                return size
             try:
                 value = entry.handler(keyspace, command)
                 if entry.alone:
@@ -415,7 +424,7 @@ class KvServer:
             except NeedsTime:
                 connection.reads = []
                 self._time.wait_for(keyspace.moment, connection, run[position:])
-                return
+                return size
             except Exception as error:
                 reply = encode(internal_error(entry.full_name, error), protocol)
             if client.muted and not client.hears():
@@ -425,6 +434,7 @@ class KvServer:
         connection.reads = []
         connection.outstanding = 0
         self.meter.finish(connection.started, client)
+        return size
 
     def _read_late(self) -> None:
         """Runs the reads whose time has come."""

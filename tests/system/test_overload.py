@@ -102,7 +102,7 @@ async def test_clients_that_do_not_read(shared: StoreCluster) -> None:
     forget_peak(pid)
     rest, before = memory_mib(pid)[0], await counters(shared, node)
     asked = request("MGET", *["large"] * 8) * 4
-    slow = [Sluggard(address, asked) for _ in range(40)]
+    slow = [Sluggard(address, asked) for _ in range(60)]
     slow += [Sluggard(address, asked, trickle_s=0.2) for _ in range(5)]
     slow += [Sluggard(address, request("MONITOR")) for _ in range(3)]
     async with others(shared, 0), trio.open_nursery() as nursery:
