@@ -102,7 +102,7 @@ class Burden:
           connection: one that is not closed.
           taken: whether its socket has just taken something.
         """
-        size = connection.output_bytes
+        size = len(connection.unsent)  # all of it is held until the last byte of it is taken
         before = self._outputs.get(connection, 0)
         self.output_bytes += size - before
         if taken or not size:
@@ -116,7 +116,7 @@ class Burden:
             log.warning(
                 "client %s is cut off: replies of %d bytes are held for clients that do not take "
                 "them, %d of them its own, and it has taken nothing for longest",
-                slowest.client.address, self.output_bytes, slowest.output_bytes,
+                slowest.client.address, self.output_bytes, self._outputs[slowest],
             )  # fmt: skip
             self._close(slowest)
 
