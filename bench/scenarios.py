@@ -37,5 +37,6 @@ SCENARIOS = (
     Scenario("kv", "bench.kv", "redis-benchmark on three durable replicas"),
     Scenario("idle", "bench.idle", "CPU of a cluster that nobody uses"),
     Scenario("failover", "bench.failover", "kill -9 of the coordinator under load"),
+    Scenario("overload", "bench.overload", "more than the cluster can do: memory, others' rates"),
     Scenario("copies", "bench.copies", "backup and catch-up with 1 M keys under load; memory"),
 )

@@ -2,10 +2,15 @@
 
 A run is never split over values, so that a client's pipeline keeps its order; small runs share a
 value, so that one instance serves many clients. What an overloaded log does not take waits here.
+
+A long run, a single command of more than `RUN_BYTES`, goes by itself, and few of those at a time:
+they wait here, where nothing counts down, rather than behind one another in the log, where those at
+the end would pass their deadline, and short ones would wait behind all of them.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from kvstore.connection import Connection
@@ -17,6 +22,10 @@ from p4xos.log import ReplicatedLog
 
 RUN_BYTES = 64 * 1024
 """Packed commands of one run, save a single larger one: long values travel in many fragments."""
+
+LONG_BYTES = 8 << 20
+"""Of long runs that the log has at a time, save a single larger one: the largest value, or many of
+hundreds of KiB, so that none of them waits for a round trip with nothing on the way."""
 
 Run = tuple[Connection, list[bytes]]
 """A client's packed commands."""
@@ -42,8 +51,16 @@ class WriteBatcher:
           clock: stamps the values.
           origin: this learner's id, beside the stamps.
         """
-        self.waiting: list[Run] = []
+        self._short: list[Run] = []
         """Runs to be proposed, in the order in which they came."""
+        self._long: deque[Run] = deque()
+        """The same for long ones."""
+        self._long_tickets: dict[int, int] = {}
+        """The bytes of each that the log has, ..."""
+        self._long_bytes = 0
+        """... and of all of them."""
+        self._long_refused = False
+        """The log had no room for the next long run: the short ones leave it some."""
         self.time_wanted = False
         """A value is to be proposed though no run waits: its stamp moves log time."""
         self._log = log
@@ -58,6 +75,11 @@ class WriteBatcher:
     def command_bytes_max(self) -> int:
         """The longest packed command that can travel."""
         return self._log.max_command_bytes - VALUE_OVERHEAD_BYTES
+
+    @property
+    def waiting(self) -> bool:
+        """Whether runs wait that the log may take at the next try."""
+        return bool(self._short) or self._long_may_go()
 
     @property
     def in_flight(self) -> int:
@@ -85,12 +107,57 @@ class WriteBatcher:
             if len(packed[0]) > limit:
                 return len(packed[0])
         connection.outstanding = len(packed)
-        self.waiting.append((connection, packed))
+        if len(packed) == 1 and len(packed[0]) > most:
+            connection.run_bytes = len(packed[0])
+            self._long.append((connection, packed))
+        else:
+            self._short.append((connection, packed))
         return 0
 
     def propose(self) -> None:
         """Proposes all waiting runs in as few values as they fill; keeps what is not taken."""
-        if self.waiting:
+        if not (self._long_refused and self._propose_long()):
+            self._propose_short()
+        if not self._long_refused:
+            self._propose_long()
+        for runs in (self._short, self._long):
+            for connection, _ in runs:
+                if not connection.blocked:
+                    connection.blocked = True
+                    self._watch(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """A client has gone: what the log has not been given of it is given up."""
+        if connection.blocked:
+            self._short = [run for run in self._short if run[0] is not connection]
+            self._long = deque(run for run in self._long if run[0] is not connection)
+
+    def _long_may_go(self) -> bool:
+        if not self._long:
+            return False
+        size = len(self._long[0][1][0])
+        return not self._long_tickets or self._long_bytes + size <= LONG_BYTES
+
+    def _propose_long(self) -> bool:
+        """Proposes the next long runs as far as they may go; true: the log has no room for one."""
+        self._long_refused = False
+        while self._long_may_go():
+            run = self._long[0]
+            try:
+                (ticket,) = self._log.propose([join_value(run[1], self._clock(), self._origin)])
+            except Overloaded:
+                self._counters["overloaded"] += 1
+                self._long_refused = True
+                break
+            self._long.popleft()
+            size = len(run[1][0])
+            self._long_tickets[ticket] = size
+            self._long_bytes += size
+            self._taken((ticket,), ((run,),))
+        return self._long_refused
+
+    def _propose_short(self) -> None:
+        if self._short:
             values, owners = self._fill_values()
         elif self.time_wanted:
             values, owners = [join_value((), self._clock(), self._origin)], [[]]
@@ -110,11 +177,7 @@ class WriteBatcher:
             self.time_wanted = False
             self._taken(tickets, owners[position : position + count])
             position += len(tickets)
-        self.waiting = [run for runs in owners[position:] for run in runs]
-        for connection, _ in self.waiting:
-            if not connection.blocked:
-                connection.blocked = True
-                self._watch(connection)
+        self._short = [run for runs in owners[position:] for run in runs]
 
     def _taken(self, tickets: Sequence[int], owners: Sequence[Sequence[Run]]) -> None:
         for ticket, runs in zip(tickets, owners, strict=True):
@@ -126,7 +189,7 @@ class WriteBatcher:
                     self._watch(connection)
 
     def _fill_values(self) -> tuple[list[bytes], list[list[Run]]]:
-        """Values of at most `RUN_BYTES`, save single runs that are larger, and their runs.
+        """Values of at most `RUN_BYTES`, and their runs.
 
         A long value travels in fragments that fill their instances: runs packed into values of
         one instance each would leave a part of each empty, and be delivered one by one.
@@ -138,7 +201,7 @@ class WriteBatcher:
         runs: list[Run] = []
         stamp, origin = self._clock(), self._origin
         size = 0
-        for run in self.waiting:
+        for run in self._short:
             items = run[1]
             length = len(items[0]) if len(items) == 1 else sum(map(len, items))
             if runs and size + length > most:
@@ -154,4 +217,5 @@ class WriteBatcher:
 
     def owners(self, ticket: int) -> Sequence[Connection]:
         """Whose runs the value of this ticket held, in its order; the ticket is used up."""
+        self._long_bytes -= self._long_tickets.pop(ticket, 0)
         return self._tickets.pop(ticket, ())

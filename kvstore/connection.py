@@ -34,6 +34,9 @@ RUN_COMMANDS = 1024
 RIDING_READS = 64
 """Reads that may ride the log in one run: their replies cannot be held back once it applies."""
 
+WATCHED_BYTES = 200
+"""What a watched key costs beside its name."""
+
 _HTTP_NAMES = frozenset((b"post", b"host:"))
 _HTTP = b"-ERR this port speaks RESP, not HTTP; use a Redis client\r\n"
 
@@ -45,9 +48,9 @@ class Connection:
     """The state of one client; knows its socket, and neither the log nor the store."""
 
     __slots__ = (
-        "_sent", "_unfinished_bytes", "backlog", "backlog_bytes", "blocked", "client", "closed",
-        "ended", "held", "last_words", "mask", "out", "outstanding", "parser", "reads", "sock",
-        "started", "unsent",
+        "_sent", "_unfinished_bytes", "backlog", "backlog_bytes", "blocked", "burdens", "client",
+        "closed", "ended", "held", "last_words", "mask", "out", "outstanding", "parked", "parser",
+        "reads", "run_bytes", "sock", "started", "unsent",
     )
 
     def __init__(self, sock: socket.socket, client: Client, chunks: ChunkReader) -> None:
@@ -73,6 +76,12 @@ class Connection:
         """... but for its first bytes, so many."""
         self.blocked = False
         """Its run waits because the log is overloaded."""
+        self.parked = False
+        """It holds much, and all clients together too much: not read (`kvstore.burden`)."""
+        self.burdens = False
+        """It has held more than a little."""
+        self.run_bytes = 0
+        """Of the run under way, where it is a long one."""
         self.held: Run | None = None
         """What CLIENT PAUSE holds: taken off the backlog, and not begun."""
         self.ended = False
@@ -221,7 +230,7 @@ class Connection:
 
     def complete(self, replies: Sequence[Reply]) -> None:
         """Ends the run under way with these replies, one for each of its commands."""
-        self.outstanding = 0
+        self.outstanding = self.run_bytes = 0
         client = self.client
         if client.execution is not None:
             execution, client.execution = client.execution, None
@@ -251,6 +260,17 @@ class Connection:
         return True
 
     @property
+    def input_bytes(self) -> int:
+        """What is held of what the client sent."""
+        client = self.client
+        size = self.backlog_bytes + self._unfinished_bytes + self.run_bytes
+        if client.transaction is not None:
+            size += client.transaction.size
+        if client.watched:
+            size += sum([len(key) + WATCHED_BYTES for _, key in client.watched])
+        return size
+
+    @property
     def output_bytes(self) -> int:
         """Replies that the socket did not take so far."""
         return len(self.unsent) - self._sent
@@ -273,6 +293,7 @@ class Connection:
         if not (
             self.ended
             or self.blocked
+            or self.parked
             or self.backlog_bytes > BACKLOG_BYTES
             or len(self.unsent) - self._sent > OUTPUT_BYTES
         ):

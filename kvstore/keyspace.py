@@ -39,8 +39,9 @@ COUNTED_BYTES = 256
 """Shorter values are not counted: the most commands that an entry has hold 32 MiB of them."""
 ENTRY_SMALL_BYTES = 256 << 20
 """The same as `ENTRY_BYTES` for values that are not large: four clients' fullest runs."""
-ENTRY_READ_BYTES = 1 << 30
-"""Of other keys' values that one entry's writes work on: some tenths of a second."""
+ENTRY_WORK_BYTES = 1 << 30
+"""Of values that one entry's writes work on, whether or not they are refused then: some tenths of a
+second, on every replica. Counted are large ones, and those of commands that name many keys."""
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
 
@@ -89,6 +90,8 @@ class Keyspace:
         if held is None:
             return None
         kind = held[0]
+        if len(held) > LARGE_BYTES:
+            self.work(len(held))
         if kind == PLAIN:
             return held[PLAIN_HEADER:]
         if kind == EXPIRING:
@@ -113,10 +116,23 @@ class Keyspace:
           CommandError: another kind of value; or this entry works on too much.
         """
         value = self.get(key) or b""
-        self.store.read_bytes += len(value)
-        if self.store.read_bytes > ENTRY_READ_BYTES:
-            raise _too_much("values that one pipeline or transaction works on", ENTRY_READ_BYTES)
+        if len(value) <= LARGE_BYTES:  # else `get` has counted it
+            self.work(len(value))
         return value
+
+    def work(self, size: int) -> None:
+        """Before a large value is copied or built: refuses to, where the entry has done too much.
+
+        Else some ten thousand refused commands on a large value would keep all replicas busy for
+        minutes.
+
+        Raises:
+          CommandError: this entry works on too much.
+        """
+        store = self.store
+        store.work_bytes += size
+        if store.work_bytes > ENTRY_WORK_BYTES:
+            raise _too_much("values that one pipeline or transaction works on", ENTRY_WORK_BYTES)
 
     def contains(self, key: bytes) -> bool:
         """Whether the key exists, of whatever kind."""
@@ -182,6 +198,8 @@ class Keyspace:
         """Gives a key that exists an expiry, or takes it away; a past one deletes the key."""
         held = self._held(key)
         assert held is not None, "set_expiry wants a key that exists"
+        if len(held) > LARGE_BYTES:
+            self.work(len(held))
         value = held[EXPIRING_HEADER if held[0] == EXPIRING else PLAIN_HEADER :]
         self.put(key, value, expire_at)
 
@@ -295,6 +313,9 @@ class Reader(Keyspace):
 
     moment = 0
     """This node's clock when the read came; 0 once log time is all that is asked for."""
+
+    def work(self, size: int) -> None:
+        """Not counted: a read belongs to no entry, and keeps this replica alone busy."""
 
     @property
     def now(self) -> int:

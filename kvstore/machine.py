@@ -185,12 +185,15 @@ class KvStateMachine:
                 f"ERR replies to reads among these writes are over {RIDING_BYTES} bytes; "
                 "read them apart from the writes, or in smaller pieces"
             )
+        work_bytes = self.store.work_bytes
         try:
             reply = entry.handler(keyspace, command)
         except CommandError:
             raise
         except Exception as error:  # a read changes nothing, here or elsewhere
             return internal_error(entry.full_name, error)
+        finally:
+            self.store.work_bytes = work_bytes  # no other replica runs it: writes must not differ
         if type(reply) is bytes:
             self._room -= len(reply)
         elif type(reply) is list:

@@ -50,7 +50,8 @@ async def _main(cluster: Cluster, name: str, join: bool) -> None:
                 store, learner_id(cluster, name), alone=len(cluster.learners) == 1
             )
             with Node(cluster, name).open(OneByOne(machine)) as node:
-                await until_signalled(lambda: _serve(node, machine, listener))
+                server = _server(node, machine, listener)
+                await until_signalled(lambda: _serve(node, server), server.leave)
 
 
 def learner_id(cluster: Cluster, name: str) -> int:
@@ -59,7 +60,8 @@ def learner_id(cluster: Cluster, name: str) -> int:
     return ids[0] if ids else 0
 
 
-async def _serve(node: Node, machine: KvStateMachine, listener: socket.socket) -> None:
+def _server(node: Node, machine: KvStateMachine, listener: socket.socket) -> KvServer:
+    """The node's server for clients, which tells about itself where the node does."""
     assert node.application is not None
     server = KvServer(
         node.application, machine, listener, lambda: node_sections(node.status()),
@@ -69,6 +71,10 @@ async def _serve(node: Node, machine: KvStateMachine, listener: socket.socket) -
     node.service.questions["digest"] = Answers(machine.moments).digest_untrusted
     node.told["store"] = lambda: server_status(server)
     node.collectors.append(lambda: store_families(server))
+    return server
+
+
+async def _serve(node: Node, server: KvServer) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         log.info("node %s serves RESP on %s:%d", node.name, server.host, server.port)

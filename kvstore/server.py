@@ -22,6 +22,7 @@ from time import monotonic
 import trio
 
 from kvstore.batcher import WriteBatcher
+from kvstore.burden import LITTLE_BYTES, Burden
 from kvstore.commands.client import Client, Section, ServerFacts
 from kvstore.commands.table import Entry
 from kvstore.commands.transactions import add_watched
@@ -46,10 +47,18 @@ ACCEPTS = 128
 """New clients of one turn."""
 READ_BYTES = 64 * 1024
 """Replies made before a client is asked to take them; more reads of its run wait."""
+UNSENT_BYTES = 8 << 20
+"""Replies to many clients' reads that are made before the first of them is sent."""
 TRANSACTION_ROOM = 64
 """Bytes of a transaction beside its commands and watched keys."""
 RETRY_S = 0.01
 """How long to wait before an overloaded log, or a process out of descriptors, is tried again."""
+
+
+GOODBYE_S = 0.5
+"""How long a node that stops still refuses commands in words, once what it had begun is answered:
+a client that finds its connection closed cannot know whether its last write was run."""
+_STOPPING = Error(b"LOADING this node is stopping; nothing was done: ask another node")
 
 
 class KvServer:
@@ -85,6 +94,7 @@ class KvServer:
                 "connections_accepted", "connections_refused", "connections_lost", "accept_errors",
                 "protocol_errors", "commands_received", "writes_proposed", "reads_requested",
                 "commands_too_large", "overloaded", "unknown_outcomes", "failed_reads",
+                "inputs_parked", "inputs_cut_off", "outputs_cut_off",
             ),
             0,
         )
@@ -107,6 +117,7 @@ class KvServer:
         self._facts.copies = lambda: copies
         self._facts.applied = lambda: self.store.applied
         self._time = TimeKeeper(self.store, self._batcher, machine.origin, self._wake_up)
+        self.burden = Burden(self.counters, self._watch, self._close)
         self._chunks = ChunkReader()
         self._connections: dict[int, Connection] = {}
         self._next_id = 1
@@ -121,6 +132,8 @@ class KvServer:
         self._paused_until = 0.0
         self._pauses_writes_only = False
         self._accepting = True
+        self._stopping = False
+        """What has not begun is refused."""
         self._epoll: select.epoll | None = None
         self._listener = listener
         self._wake = -1
@@ -145,10 +158,22 @@ class KvServer:
         finally:
             self._close_all()
 
+    async def leave(self) -> None:
+        """Refuses what comes from now on, in words, and returns when what was begun is answered."""
+        self._stopping = True
+        self._listener.close()  # who connects goes to another node at once
+        while any(connection.outstanding for connection in self._connections.values()):
+            await trio.sleep(RETRY_S)
+        if self._connections:
+            await trio.sleep(GOODBYE_S)
+
     async def _serve(self, epoll: select.epoll) -> None:
         batcher, time = self._batcher, self._time
         while True:
-            waiting = batcher.waiting or time.waiting or self._held or not self._accepting
+            waiting = (
+                batcher.waiting or time.waiting or self._held or not self._accepting
+                or self.burden.parked
+            )  # fmt: skip
             with trio.move_on_after(RETRY_S) if waiting else nullcontext():
                 await trio.lowlevel.wait_readable(epoll.fileno())
             self._turn()
@@ -175,7 +200,7 @@ class KvServer:
     def _turn(self) -> None:
         """Everything that is ready now, once."""
         assert self._epoll is not None
-        if not self._accepting:
+        if not self._accepting and not self._stopping:
             self._accepting = True
             self._epoll.modify(self._listener.fileno(), select.EPOLLIN)
         connections = self._connections
@@ -196,6 +221,8 @@ class KvServer:
         for connection in ready:
             self._go_on(connection)
         self._read_late()
+        if self.burden.parked:
+            self.burden.look()
         self._batcher.propose()
         self._request_reads()
         # What the log did not take waits for its next delivery, or `RETRY_S`: no wake for that.
@@ -245,6 +272,8 @@ class KvServer:
             self._go_on(connection)
         elif connection.ended or connection.backlog_bytes:
             self._watch(connection)
+        if connection.burdens or connection.input_bytes > LITTLE_BYTES:
+            self.burden.input(connection)
 
     def _go_on(self, connection: Connection) -> None:
         """Starts a connection's next run, if it may."""
@@ -254,7 +283,9 @@ class KvServer:
             return
         if connection.held or connection.backlog:
             run, entries, writes = self._take_run(connection)
-            if writes:
+            if run and self._stopping:
+                connection.complete([_STOPPING] * len(run))
+            elif writes:
                 too_large = self._batcher.add(connection, run)
                 if too_large:
                     self._refuse_large(connection, too_large)
@@ -340,11 +371,15 @@ class KvServer:
         self.counters["reads_requested"] += 1
 
         def answer(error: NoQuorum | None) -> None:
+            made = 0
             for connection, run in batch:
                 if connection.closed:
                     continue
                 if error is None:
-                    self._read(connection, run)
+                    made += self._read(connection, run)
+                    if made > UNSENT_BYTES:  # a thousand clients' large values are not made at once
+                        self._send_dirty()
+                        made = 0
                 else:
                     self.counters["failed_reads"] += len(run)
                     connection.complete([_no_read(error)] * len(run))
@@ -355,13 +390,16 @@ class KvServer:
 
     def _read(
         self, connection: Connection, run: list[tuple[Entry, Command]], *, late: bool = False
-    ) -> None:
+    ) -> int:
         """Runs reads on the local store until the client has more than it takes.
 
         Args:
           connection: whose reads they are.
           run: the reads, each with its entry of the table.
           late: they have waited for log time, which is all that counts for them now.
+
+        Returns:
+          The bytes of their replies.
         """
         client = connection.client
         keyspace = self.store.readers[client.database]
@@ -375,7 +413,7 @@ class KvServer:
         for position, (entry, command) in enumerate(run):
             if size > most:
                 connection.reads = run[position:]
-                return
+                return size
             try:
                 value = entry.handler(keyspace, command)
                 if entry.alone:
@@ -386,7 +424,7 @@ class KvServer:
             except NeedsTime:
                 connection.reads = []
                 self._time.wait_for(keyspace.moment, connection, run[position:])
-                return
+                return size
             except Exception as error:
                 reply = encode(internal_error(entry.full_name, error), protocol)
             if client.muted and not client.hears():
@@ -396,6 +434,7 @@ class KvServer:
         connection.reads = []
         connection.outstanding = 0
         self.meter.finish(connection.started, client)
+        return size
 
     def _read_late(self) -> None:
         """Runs the reads whose time has come."""
@@ -450,6 +489,7 @@ class KvServer:
         if connection.client.asleep_until and connection not in self._held:
             self._held[connection] = None  # fell asleep by an EXEC, which nothing may follow
             self._wake_up()
+        waited = connection.output_bytes
         if not connection.send():
             self.counters["connections_lost"] += 1
             self._close(connection)
@@ -469,6 +509,9 @@ class KvServer:
             self._close(connection)
         elif connection.unsent or connection.mask != select.EPOLLIN:
             self._watch(connection)
+        if (connection.burdens or connection.unsent) and not connection.closed:
+            self.burden.input(connection)
+            self.burden.output(connection, taken=connection.output_bytes < waited)
 
     def _drained(self, connection: Connection) -> None:
         """The socket takes bytes again."""
@@ -497,6 +540,8 @@ class KvServer:
         if self._epoll is not None:
             self._epoll.unregister(descriptor)
         connection.sock.close()
+        self._batcher.drop(connection)
+        self.burden.left(connection)
         connection.backlog = []
         connection.out = []
 

@@ -132,7 +132,7 @@ class Store:
         self._set_slots(list(range(DATABASES)))
         self.stamp = stamp_of(0)
         """What `Keyspace.put` writes before a value: the kind, and the entry under way."""
-        self.large_bytes = self.small_bytes = self.read_bytes = 0
+        self.large_bytes = self.small_bytes = self.work_bytes = 0
         """What the entry under way has written and worked on: see the bounds in `Keyspace`."""
         self._stored_counts = b""
         self._stored_time = b""
@@ -207,7 +207,7 @@ class Store:
           Whether the stamp was believed, and how many keys were removed.
         """
         self.stamp = stamp_of(instance)
-        self.large_bytes = self.small_bytes = self.read_bytes = 0
+        self.large_bytes = self.small_bytes = self.work_bytes = 0
         believed = self.time.advance(stamp, origin)
         if self.expiries.next_due > self.time.now:
             return believed, 0

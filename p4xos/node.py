@@ -61,6 +61,8 @@ REBUILD = (
     "when more than a minority of the acceptors has forgotten at once, or is gone, only a new "
     "cluster goes on, from what the replicas hold (kvstore rebuild)"
 )
+LEAVE_S = 5.0
+"""How long a node that was asked to stop may take to part from its clients."""
 WATCH_S = 1.0
 """How often a node looks at itself, to log what changed."""
 
@@ -421,17 +423,33 @@ class Node:
         return watching.status(self)
 
 
-async def until_signalled(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs an async function until it ends, or SIGTERM, SIGINT or SIGHUP asks it to stop."""
+async def until_signalled(
+    main: Callable[[], Awaitable[None]], leave: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Runs an async function until it ends, or SIGTERM, SIGINT or SIGHUP asks it to stop.
+
+    Args:
+      main: is cancelled then.
+      leave: runs before, for `LEAVE_S` at the most; a second signal ends it.
+    """
     stop = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     with trio.open_signal_receiver(*stop) as signals:
+        leaving = trio.Event()
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
                 async for number in signals:
                     log.info("stopping on %s", signal.Signals(number).name)
-                    nursery.cancel_scope.cancel()
-                    return
+                    if leave is None or leaving.is_set():
+                        nursery.cancel_scope.cancel()
+                        return
+                    leaving.set()
+                    nursery.start_soon(leave_and_stop, leave)
+
+            async def leave_and_stop(leave: Callable[[], Awaitable[None]]) -> None:
+                with trio.move_on_after(LEAVE_S):
+                    await leave()
+                nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
             await main()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kvstore.commands.bits import check_bit_offset, parse_bit_offset
 from kvstore.commands.table import SYNTAX_ERROR, Entry, Kind, parse_integer
-from kvstore.keyspace import Keyspace
+from kvstore.keyspace import LARGE_BYTES, Keyspace
 from kvstore.replies import CommandError, Reply
 from kvstore.resp import Command
 
@@ -143,6 +143,8 @@ def _bitfield(keys: Keyspace, command: Command) -> Reply:
         return [operation.field.read(held) for operation in operations]
     # Room for all of them first, as in Redis: even where every operation overflows and fails.
     needed = (max(field.offset + field.bits for field in writes) + 7) >> 3
+    if needed > LARGE_BYTES:
+        keys.work(needed)
     value = bytearray(held.ljust(needed, b"\0"))
     replies: list[Reply] = [
         operation.field.read(value) if operation.name == b"get" else operation.run(value)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kvstore.commands.table import SYNTAX_ERROR, Entry, Kind, parse_integer
 from kvstore.commands.values import overwritten
-from kvstore.keyspace import MAX_VALUE_BYTES, Keyspace
+from kvstore.keyspace import LARGE_BYTES, MAX_VALUE_BYTES, Keyspace
 from kvstore.replies import CommandError, Reply
 from kvstore.resp import Command
 
@@ -58,6 +58,8 @@ def _setbit(keys: Keyspace, command: Command) -> Reply:
     value = keys.get(command[1]) or b""
     old, new = _bit_at(value, offset), int(command[3])
     byte = offset >> 3
+    if byte > LARGE_BYTES:
+        keys.work(byte)
     if byte >= len(value) or old != new:
         flipped = (value[byte] if byte < len(value) else 0) ^ (old ^ new) << (7 - (offset & 7))
         keys.replace(command[1], overwritten(value, byte, bytes((flipped,))))

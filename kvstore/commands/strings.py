@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvstore.commands.table import SYNTAX_ERROR, Entry, Kind, parse_integer, wrong_arity
 from kvstore.commands.values import check_length, overwritten
-from kvstore.keyspace import Keyspace
+from kvstore.keyspace import LARGE_BYTES, Keyspace
 from kvstore.records import MAX_TIME_MS
 from kvstore.replies import OK, CommandError, Reply
 from kvstore.resp import Command
@@ -184,6 +184,8 @@ def _setrange(keys: Keyspace, command: Command) -> Reply:
     if not piece:
         return len(value)
     check_length(offset + len(piece))
+    if offset > LARGE_BYTES:
+        keys.work(offset)
     value = overwritten(value, offset, piece)
     keys.replace(key, value)
     return len(value)

@@ -126,7 +126,7 @@ async def test_what_arrives_together_is_packed_together(running: Running) -> Non
     server = running.server
     connections = [Connection(sock, client_of(server), server._chunks) for sock in pairs(3)]
     batcher = server._batcher
-    batcher.waiting = [
+    batcher._short = [
         (connection, pack_commands([[b"SET", b"k", b"%d" % number]], 0))
         for number, connection in enumerate(connections)
     ]
@@ -134,7 +134,7 @@ async def test_what_arrives_together_is_packed_together(running: Running) -> Non
     commands = [split_value(value)[2] for value in values]
     assert [[words[2] for words in group] for group in commands] == [[b"0", b"1", b"2"]]
     assert [[run[0] for run in runs] for runs in owners] == [connections]
-    batcher.waiting = []
+    batcher._short = []
     for connection in connections:
         connection.sock.close()
 
@@ -615,7 +615,7 @@ async def test_values_copied_or_replied_by_writes_are_bounded(
 async def test_what_bitop_reads_is_bounded(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyspace_module, "ENTRY_READ_BYTES", 5000)
+    monkeypatch.setattr(keyspace_module, "ENTRY_WORK_BYTES", 5000)
     talker = await running.connect()
     await talker.send(pack(b"SET", b"k", b"x" * 2000) + b"BITOP OR d k k k\r\n")
     await talker.expect(
