@@ -11,7 +11,7 @@ from p4xos.testing.linearizability.search import end_states, search
 MINIMIZING_STEPS_MAX = 2_000_000
 """Of the model, to find a small part of a history that is wrong."""
 CUTS_EACH = 16
-"""Of the latest moments at which nothing was under way, each is tried; then those of powers of 2."""
+"""Of the latest moments at which nothing was under way, each is tried; then fewer and fewer."""
 
 
 class Offence(NamedTuple):
