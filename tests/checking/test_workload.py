@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
 from kvstore.checking import Attempt, History, Workload, judge, read_history
+from kvstore.checking.connection import Connection
 from kvstore.checking.history import BadHistory, Command, Output, to_line
+from kvstore.checking.model import NOT_AN_INTEGER
 from kvstore.replies import Error
 from tests.checking.fake_store import FakeStore, Hangup, Refusal, fake_store
 
@@ -197,6 +201,87 @@ async def test_what_is_under_way_when_it_is_cancelled_is_unknown() -> None:
     assert workload.history.outcomes["unknown"] >= 1
 
 
+async def test_several_workloads_share_keys_and_are_judged_as_one() -> None:
+    async with fake_store() as (store, nodes):
+        store.run = faulty(store)
+        workloads = [
+            Workload(nodes, seed=7, clients=3, keys=4, first_client=first, prefix="shared:")
+            for first in (0, 3)
+        ]
+        async with trio.open_nursery() as nursery:
+            for workload in workloads:
+                nursery.start_soon(partial(workload.run, operations=300))
+    one, other = (workload.history.attempts for workload in workloads)
+    assert {a.command[1] for a in one} & {a.command[1] for a in other}
+    assert judge([*one, *other]).good
+    assert not judge(one).good, "each has seen what the other wrote"
+
+
+@contextlib.asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Connection, trio.socket.SocketType]]:
+    """A connection, and the node's end of it."""
+    ours, theirs = trio.socket.socketpair()
+    with theirs:
+        connection = Connection(ours)
+        yield connection, theirs
+        connection.close()
+
+
+async def test_a_command_that_left_and_is_not_answered_is_unknown() -> None:
+    async with connected() as (connection, _):
+        result = await connection.attempt((b"SET", b"k", b"v"), 0.05)
+    assert (result.outcome, result.lost) == ("unknown", True)
+    assert result.problem == "no answer within 0.05 s"
+
+
+async def test_a_command_that_did_not_leave_in_full_is_refused() -> None:
+    """The node runs whole commands only; it got a part of this one, and takes no more."""
+    async with connected() as (connection, node):
+        result = await connection.attempt((b"SET", b"k", bytes(16 << 20)), 0.2)
+        assert await node.recv(65536)
+    assert (result.outcome, result.lost) == ("refused", True)
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "output"),
+    [
+        (b"+OK\r\n", "answered", b"OK"),
+        (b"$-1\r\n", "answered", None),
+        (b"-ERR value is not an integer or out of range\r\n", "answered", NOT_AN_INTEGER),
+        (b"-NOQUORUM no majority\r\n", "unknown", None),
+        (b"-UNKNOWN the outcome\r\n", "unknown", None),
+        (b"-LOADING wait\r\n", "refused", None),
+        (b"-ERR max number of clients reached\r\n", "refused", None),
+        (b"nonsense\r\n", "unknown", None),
+    ],
+)
+async def test_what_a_reply_says(reply: bytes, outcome: str, output: Output) -> None:
+    async with connected() as (connection, node):
+        await node.send(reply)
+        result = await connection.attempt((b"INCR", b"k"), 20)
+    assert (result.outcome, result.output) == (outcome, output)
+
+
+@pytest.mark.parametrize(
+    ("replies", "outcome", "output"),
+    [
+        (b"+OK\r\n+QUEUED\r\n*1\r\n:1\r\n", "answered", (1,)),
+        (b"+OK\r\n+QUEUED\r\n*1\r\n-ERR no\r\n", "answered", (Error(b"ERR no"),)),
+        (b"+OK\r\n+QUEUED\r\n-NOQUORUM no majority\r\n", "unknown", None),
+        (b"+OK\r\n-ERR no\r\n-EXECABORT because\r\n", "refused", None),
+        (b"-LOADING\r\n-LOADING\r\n-LOADING\r\n", "refused", None),
+        (b"-LOADING\r\n:1\r\n-ERR EXEC without MULTI\r\n", "unknown", None),
+    ],
+)
+async def test_what_the_replies_to_a_transaction_say(
+    replies: bytes, outcome: str, output: Output
+) -> None:
+    async with connected() as (connection, node):
+        await node.send(replies)
+        result = await connection.attempt((b"MULTI", (b"INCR", b"k")), 20)
+    assert (result.outcome, result.output) == (outcome, output)
+
+
 async def test_the_same_seed_does_the_same() -> None:
     """One client, so that nothing depends on who comes first."""
     commands = []
@@ -264,3 +349,16 @@ def test_where_nothing_was_answered_nothing_is_proven() -> None:
     assert not judged.good
     assert judged.data()["verdict"] == "undecided"
     assert "nothing is proven" in judged.lines()[0]
+
+
+def test_beyond_its_bound_nothing_is_proven() -> None:
+    attempts = [
+        Attempt(k, "n", 0, 9, (b"MULTI", (b"SET", b"a", b"%d" % k), (b"APPEND", b"b", b"x")),
+                "unknown")
+        for k in range(12)
+    ]  # fmt: skip
+    read = Attempt(99, "n", 10, 11, (b"MULTI", (b"GET", b"a"), (b"GET", b"b")), "answered", (1, 2))
+    judged = judge([*attempts, read], steps_max=1000)
+    assert not judged.good
+    assert judged.data()["verdict"] == "undecided"
+    assert judged.lines()[-1] == "undecided: a b"
