@@ -13,7 +13,14 @@ import trio
 from kvstore.checking.connection import Connection
 from kvstore.checking.history import History, read_history
 from kvstore.checking.judging import Judged, judge
-from kvstore.checking.workload import CLIENTS, KEYS, PATIENCE_S, NoNodeAnswers, Workload
+from kvstore.checking.workload import (
+    CLIENTS,
+    GIVE_UP_S,
+    KEYS,
+    PATIENCE_S,
+    NoNodeAnswers,
+    Workload,
+)
 from kvstore.client.dialing import NotReached
 from p4xos.tables import Address
 
@@ -137,6 +144,8 @@ async def _run(nodes: Mapping[str, Address], wanted: Wanted, history: History) -
             facts["reads missing at the end"] = await workload.read_all()
         interrupted = work.cancelled_caught
         nursery.cancel_scope.cancel()
+    if workload.gave_up:
+        facts["ended early"] = f"no node could be used for {GIVE_UP_S:g} s"
     if interrupted:
         facts["interrupted"] = "judged is what was recorded until then"
     if wanted.prefix is None:

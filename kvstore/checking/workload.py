@@ -45,6 +45,8 @@ SKEW = 0.9
 """Of Zipf's law: how much more the first keys are used."""
 RETRY_S = 0.05
 """Before a client turns to another node, so that a cluster that refuses all is not flooded."""
+GIVE_UP_S = 60.0
+"""Without a connection of any client to any node: nothing will come of it."""
 FINAL_S = 20.0
 """For each read at the end, and each removal: a node may be starting, or wait for a majority."""
 REMOVED_TOGETHER = 100
@@ -196,6 +198,9 @@ class Workload:
         self.prefix = (prefix or f"check:{secrets.token_hex(8)}:").encode()
         self.problems: dict[str, str] = {}
         """Why a node could not be used when it was tried last, by node."""
+        self.gave_up = False
+        """It stopped by itself, since no node could be used for `GIVE_UP_S`."""
+        self._connected_at = 0.0
         self._names = list(nodes)
         self._seed = seed
         self.patience_s = patience_s
@@ -214,6 +219,7 @@ class Workload:
     async def run(self, *, seconds: float | None = None, operations: int | None = None) -> None:
         """Runs the clients until either bound, or `stop`; returns when what was begun has ended."""
         self._left = operations
+        self._connected_at = trio.current_time()
         async with trio.open_nursery() as nursery:
             ends = trio.CancelScope()
             if seconds is not None:
@@ -299,9 +305,13 @@ class Workload:
                 if chance.random() * MOVE_EVERY < 1:
                     client.move(self._names, chance)
                 if not await client.connected():
+                    if trio.current_time() - self._connected_at > GIVE_UP_S:
+                        self.gave_up = True
+                        self.stop()
                     await trio.sleep(RETRY_S)
                     client.move(self._names, chance)
                     continue
+                self._connected_at = trio.current_time()
                 if self._left is not None:
                     if not self._left:
                         return

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from kvstore.checking import Attempt, History, Workload, judge, read_history
+from kvstore.checking import workload as workload_module
 from kvstore.checking.connection import Connection
 from kvstore.checking.history import BadHistory, Command, Output, to_line
 from kvstore.checking.model import NOT_AN_INTEGER
@@ -176,6 +177,19 @@ async def test_a_node_that_is_gone_is_left_and_the_others_go_on() -> None:
         await workload.run(operations=150)
         assert workload.history.outcomes["answered"] == 150
         assert "n4" in workload.problems
+
+
+async def test_it_ends_by_itself_when_all_nodes_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload_module, "GIVE_UP_S", 0.2)
+    async with fake_store() as (_, nodes):
+        pass
+    workload = Workload(nodes, seed=1, clients=2)
+    with trio.fail_after(30):
+        await workload.run()
+    assert workload.gave_up
+    assert set(workload.problems) <= set(nodes)
+    assert workload.problems
+    assert not workload.history.attempts
 
 
 async def test_what_is_under_way_when_it_is_cancelled_is_unknown() -> None:
