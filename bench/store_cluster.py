@@ -113,7 +113,10 @@ class StoreCluster:
                 )
             return ask(self.endpoint(name), request).startswith(expected)
 
-        wait_until(answered, START_LIMIT_S, f"an answer {expected!r} of {child.name}")
+        try:
+            wait_until(answered, START_LIMIT_S, f"an answer {expected!r} of {child.name}")
+        except BenchError as error:
+            raise BenchError(f"{error}; its last lines:\n{child.last_lines()}") from None
 
     def kill(self, *names: str) -> None:
         """SIGKILL to these nodes at once, all of them by default."""
