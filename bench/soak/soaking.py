@@ -52,6 +52,8 @@ class Plan(NamedTuple):
     restart_s: float = 180.0
     backup_s: float = 240.0
     nodes: int = 3
+    events_min: int = 0
+    """Restarts, and backups, at the least: the load goes on until then on a slow machine."""
 
 
 class Line(NamedTuple):
@@ -95,7 +97,7 @@ def soak(scratch: Path, plan: Plan, series: Path, tell: Callable[[str], None]) -
         events = _Events(cluster, plan, scratch, tell)
         addresses = [cluster.endpoint(name) for name in cluster.names]
         with loading(addresses, WORKERS, seed) as workers:
-            while (now := time.monotonic() - began) < plan.load_s:
+            while (now := time.monotonic() - began) < plan.load_s or events.due:
                 for sample in look(cluster, now):
                     samples.append(sample)
                     file.write(json.dumps(sample._asdict()) + "\n")
@@ -140,6 +142,11 @@ class _Events:
         self._backup = scratch / "backup.tar"
         self._tell = tell
         self._restart_at, self._backup_at = plan.restart_s, plan.backup_s
+
+    @property
+    def due(self) -> bool:
+        """Whether less has happened than is planned."""
+        return min(self.counts.values()) < self._plan.events_min
 
     def go_on(self, now: float) -> None:
         """Does what is due after so many seconds of load."""

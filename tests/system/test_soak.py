@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.soak.soaking import Plan, log_errors, soak
 from bench.store_cluster import StoreCluster
 
-PLAN = Plan(load_s=5.0, sample_s=0.5, restart_s=2.0, backup_s=2.5)
+PLAN = Plan(load_s=3.0, sample_s=0.5, restart_s=1.0, backup_s=1.0, events_min=1)
 
 
 def test_nothing_is_left_of_the_load(tmp_path: Path) -> None:
@@ -17,9 +17,8 @@ def test_nothing_is_left_of_the_load(tmp_path: Path) -> None:
     series = tmp_path / "series.jsonl"
     report = soak(tmp_path, PLAN, series, said.append)
     assert report.problems == []
-    assert report.facts["restarts"] in (1, 2)
-    assert report.facts["backups"] in (1, 2)
     assert any(line.startswith("restarted n2 after kill -9") for line in said)
+    assert any(line.startswith("backup of ") for line in said)
     commands = report.facts["commands"]
     assert isinstance(commands, dict)
     assert {"GET", "SET", "INCR"} <= set(commands)
