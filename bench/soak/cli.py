@@ -30,6 +30,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=30.0, help="of load; default: %(default)g")
     parser.add_argument("--nodes", type=int, default=3, help="odd; default: %(default)s")
     parser.add_argument(
+        "--window", type=int, default=Plan(0).window,
+        help="instances held at once; memory is judged from when they were used once, so a large "
+        "one takes long; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
         "--restart-every", type=float, default=180.0, metavar="SECONDS",
         help="one node is restarted so often; default: %(default)g",
     )  # fmt: skip
@@ -58,7 +63,7 @@ def _soak(flags: argparse.Namespace) -> None:
         print(f"WARNING: less than {SPAN_MIN_S / 60:g} minutes tell of no trend", file=sys.stderr)
     plan = Plan(
         60 * flags.minutes, restart_s=flags.restart_every, backup_s=flags.backup_every,
-        nodes=flags.nodes,
+        nodes=flags.nodes, window=flags.window,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="soak-", dir=flags.directory) as scratch:
         report = soak(Path(scratch), plan, flags.samples, _tell)

@@ -36,8 +36,6 @@ hundred commands would be 50 MiB an hour under this load."""
 TOLD = ("data_bytes", "segments", "data_descriptors", "lag")
 """Fitted too and shown, with no bound: compactions and the log's segments make them go up and down
 by more than any bound could allow."""
-STALE_INSTANCES = 65_536
-"""Delivered while `low` stood still: the acceptors can then forget nothing."""
 NO_BOUND = Bound(math.inf, math.inf)
 ERROR_SIGNS = (" ERROR ", " CRITICAL ", "Traceback")
 WORKERS = 4
@@ -52,6 +50,8 @@ class Plan(NamedTuple):
     restart_s: float = 180.0
     backup_s: float = 240.0
     nodes: int = 3
+    window: int = 4096
+    """A process grows until each slot of its rings was used once; few slots make that short."""
     events_min: int = 0
     """Restarts, and backups, at the least: the load goes on until then on a slow machine."""
 
@@ -88,7 +88,10 @@ def soak(scratch: Path, plan: Plan, series: Path, tell: Callable[[str], None]) -
     seed = random.randrange(1 << 32)
     tell(f"load drawn with seed {seed}")
     problems: list[str] = []
-    with StoreCluster(scratch / "soak", nodes=plan.nodes) as cluster, series.open("a") as file:
+    with (
+        StoreCluster(scratch / "soak", nodes=plan.nodes, window=plan.window) as cluster,
+        series.open("a") as file,
+    ):
         cluster.start()
         cluster.wait_until_writable()
         before = {sample.pid: sample for sample in look(cluster, 0.0)}
@@ -111,9 +114,9 @@ def soak(scratch: Path, plan: Plan, series: Path, tell: Callable[[str], None]) -
         after = look(cluster, time.monotonic() - began)
         stopped = cluster.stop()
         problems += [f"node {n} stopped with status {s}" for n, s in stopped.items() if s]
-    lines = fitted(samples)
+    lines = fitted(samples, plan.window)
     problems += [_leak(line) for line in lines if line.bounded and line.trend and line.trend.leaks]
-    problems += stale_lows(samples)
+    problems += stale_lows(samples, plan.window)
     done = sum((worker.done for worker in workers), Counter[str]())
     failed = sum((worker.failed for worker in workers), Counter[str]())
     facts: dict[str, object] = {
@@ -239,13 +242,15 @@ def log_errors(cluster: StoreCluster) -> list[str]:
     ]
 
 
-def fitted(samples: Sequence[Sample]) -> list[Line]:
-    """A line for each process and series."""
+def fitted(samples: Sequence[Sample], window: int) -> list[Line]:
+    """A line for each process and series, from when the process has filled its window once."""
     by_process: dict[tuple[str, int], list[Sample]] = {}
     for sample in samples:
         by_process.setdefault((sample.node, sample.pid), []).append(sample)
     lines = []
-    for (node, pid), own in sorted(by_process.items()):
+    for (node, pid), all_samples in sorted(by_process.items()):
+        full = all_samples[0].delivered + window
+        own = [sample for sample in all_samples if sample.delivered >= full]
         times = [sample.at_s for sample in own]
         for name in (*BOUNDS, *TOLD):
             values = [float(getattr(sample, name)) for sample in own]
@@ -264,15 +269,15 @@ def _leak(line: Line) -> str:
     )
 
 
-def stale_lows(samples: Sequence[Sample]) -> list[str]:
-    """Nodes at which much was delivered while `low` stood still: nothing could be forgotten."""
+def stale_lows(samples: Sequence[Sample], window: int) -> list[str]:
+    """Nodes that delivered a window and more while `low` stood still: nothing was forgotten."""
     found = []
     for node in sorted({sample.node for sample in samples}):
         since: Sample | None = None
         for sample in (sample for sample in samples if sample.node == node):
             if since is None or sample.low > since.low:
                 since = sample
-            elif sample.delivered - since.delivered > STALE_INSTANCES:
+            elif sample.delivered - since.delivered > window:
                 found.append(
                     f"node {node}: low stands at {sample.low} since instance {since.delivered}, "
                     f"and it has delivered through {sample.delivered}"
