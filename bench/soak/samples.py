@@ -21,7 +21,8 @@ class Sample(NamedTuple):
     pid: int
     rss_bytes: int
     descriptors: int
-    """Without those of files in its data directory, of which RocksDB opens as many as it has."""
+    """Without clients' connections, and files of its data directory: RocksDB opens all it has."""
+    clients: int
     data_descriptors: int
     threads: int
     data_bytes: int
@@ -61,13 +62,14 @@ def _look(
         raise BenchError(f"process {pid} has ended")
     targets = open_files(pid)
     inside = sum(target.startswith(f"{data}/") for target in targets)
-    learner = status["learner"]
+    learner, clients = status["learner"], status["store"]["clients"]
     return Sample(
         at_s=round(at_s, 3),
         node=name,
         pid=pid,
         rss_bytes=int(lines["VmRSS"].split()[0]) * 1024,
-        descriptors=len(targets) - inside,
+        descriptors=len(targets) - inside - clients,
+        clients=clients,
         data_descriptors=inside,
         threads=int(lines["Threads"]),
         data_bytes=tree_bytes(data),

@@ -18,9 +18,9 @@ TIMES = [EVERY_S * n for n in range(int(MINUTES * 60 / EVERY_S))]
 
 def sample(at_s: float, **changed: int) -> Sample:
     plain = Sample(
-        at_s, "n1", 7, rss_bytes=100 * MEBIBYTE, descriptors=40, data_descriptors=9, threads=12,
-        data_bytes=1, segments=2, delivered=round(1000 * at_s), lag=0, low=1, in_flight=0,
-        dropped={}, socket_drops=0,
+        at_s, "n1", 7, rss_bytes=100 * MEBIBYTE, descriptors=40, clients=5, data_descriptors=9,
+        threads=12, data_bytes=1, segments=2, delivered=round(1000 * at_s), lag=0, low=1,
+        in_flight=0, dropped={}, socket_drops=0,
     )  # fmt: skip
     return plain._replace(**changed)  # type: ignore[arg-type]  # only numbers are changed
 
