@@ -2,12 +2,13 @@
 # ARGS passes flags on: make run ARGS="--nodes 5", make test ARGS="tests/config".
 
 SEEDS ?= 300
+MINUTES ?= 30
 ARGS ?=
 SECONDS ?= 600
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench judges docs sim model fuzz clean distclean
+.PHONY: help run test check bench soak judges docs sim model fuzz clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -31,6 +32,10 @@ check:  ## ruff and mypy
 bench:  ## measure throughput and latency
 	@deploy/setup test
 	@$(PYTHON_BIN)/python -m bench $(ARGS)
+
+soak:  ## load a cluster for long, look whether anything grows: make soak MINUTES=60
+	@deploy/setup test
+	@$(PYTHON_BIN)/python -m bench.soak --minutes $(MINUTES) $(ARGS)
 
 judges:  ## run other projects' tests: make judges ARGS="--redis DIRECTORY --redis-py DIRECTORY"
 	@deploy/setup test

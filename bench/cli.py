@@ -15,7 +15,7 @@ from bench import environment
 from bench.environment import Environment
 from bench.errors import BenchError
 from bench.results import Sample, Summary, in_figures, summarize, table
-from bench.scenarios import SCENARIOS, Run, Scenario
+from bench.scenarios import RUNS, SCENARIOS, Run, Scenario
 from p4xos import arguments
 from p4xos.errors import P4xosError
 
@@ -38,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
         "scenario", nargs="*", metavar="SCENARIO",
         help=f"{', '.join(names)} or {ALL} (the default)",
     )  # fmt: skip
-    parser.add_argument("--runs", type=int, default=3, help="of each; default: %(default)s")
+    defaults = ", ".join(f"{s.name} {s.runs}" for s in SCENARIOS if s.runs != RUNS)
+    parser.add_argument("--runs", type=int, help=f"of each; default: {RUNS}, {defaults}")
     parser.add_argument(
         "--scale", type=float, default=1.0,
         help="factor on the work of a run, for a quick look; default: %(default)s",
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _bench(flags: argparse.Namespace) -> None:
     chosen = choose(flags.scenario)
-    if flags.runs < 1:
+    if flags.runs is not None and flags.runs < 1:
         raise ValueError(f"--runs is {flags.runs}, allowed is 1 or more")
     if not 0.001 <= flags.scale <= 100:
         raise ValueError(f"--scale is {flags.scale:g}, allowed is 0.001 to 100")
@@ -125,7 +126,7 @@ def _run_all(
         directory = scratch / scenario.name
         directory.mkdir()
         try:
-            for sample in _told(run(directory, flags.runs, flags.scale)):
+            for sample in _told(run(directory, flags.runs or scenario.runs, flags.scale)):
                 samples.append(sample)
         except P4xosError as error:
             failed.append(f"{scenario.name}: {error}")

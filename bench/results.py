@@ -7,7 +7,7 @@ metric is brought together here. A figure is never shown without the spread of i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -91,10 +91,15 @@ def table(summaries: Sequence[Summary]) -> str:
                 summary.verdict,
             )
         )
+    return aligned(rows, _NUMBERS)
+
+
+def aligned(rows: Sequence[Sequence[str]], numbers: Container[int]) -> str:
+    """Lines with columns; `numbers` are those columns that stand to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+            cell.rjust(width) if column in numbers else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

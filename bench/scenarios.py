@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 
 from bench.results import Sample
 
+RUNS = 3
+"""How often a scenario is run, unless its line or `--runs` says otherwise."""
+
 
 class Run(Protocol):
     """A scenario: yields samples as it takes them."""
@@ -30,6 +33,7 @@ class Scenario(NamedTuple):
     module: str
     """Has `run`, and may have `needs`, which raises BenchError when something is missing."""
     about: str
+    runs: int = RUNS
 
 
 SCENARIOS = (
@@ -38,5 +42,7 @@ SCENARIOS = (
     Scenario("idle", "bench.idle", "CPU of a cluster that nobody uses"),
     Scenario("failover", "bench.failover", "kill -9 of the coordinator under load"),
     Scenario("overload", "bench.overload", "more than the cluster can do: memory, others' rates"),
+    Scenario("takeover", "bench.takeover", "the same, again and again; a run is a kill", 50),
+    Scenario("kills", "bench.kills", "kill -9 of random nodes under load; a run is a kill", 20),
     Scenario("copies", "bench.copies", "backup and catch-up with 1 M keys under load; memory"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import socket
 from contextlib import suppress
@@ -32,13 +33,16 @@ _PORTS = LEARNER_OFFSET + 10
 class StoreCluster:
     """Creates the cluster, or finds it, in a directory; runs its nodes until the block ends."""
 
-    def __init__(self, directory: Path, storage: Storage = "disk", nodes: int = 3) -> None:
+    def __init__(
+        self, directory: Path, storage: Storage = "disk", nodes: int = 3, window: int | None = None
+    ) -> None:
         """Nothing runs yet.
 
         Args:
           directory: made when it does not exist.
           storage: of the acceptors.
           nodes: odd.
+          window: instances held at once, of a cluster that is created; None: as by default.
 
         Raises:
           P4xosError, OSError: it could not be created.
@@ -48,6 +52,10 @@ class StoreCluster:
         created = (directory / CLUSTER_NAME).exists()
         wanted = Wanted() if created else Wanted(nodes, free_base_port(), storage)
         self.cluster: Cluster = find_or_create(directory, wanted, self.application.complete)
+        if window is not None and not created:
+            file = directory / CLUSTER_NAME
+            file.write_text(dataclasses.replace(self.cluster, window=window).to_toml())
+            self.cluster = Cluster.load(file)
         self.names = [node.name for node in self.cluster.nodes]
         self.children: dict[str, Child] = {}
         """The last process of each node that was started, ended or not."""
@@ -113,7 +121,10 @@ class StoreCluster:
                 )
             return ask(self.endpoint(name), request).startswith(expected)
 
-        wait_until(answered, START_LIMIT_S, f"an answer {expected!r} of {child.name}")
+        try:
+            wait_until(answered, START_LIMIT_S, f"an answer {expected!r} of {child.name}")
+        except BenchError as error:
+            raise BenchError(f"{error}; its last lines:\n{child.last_lines()}") from None
 
     def kill(self, *names: str) -> None:
         """SIGKILL to these nodes at once, all of them by default."""
