@@ -42,7 +42,7 @@ from kvstore.packing import DATABASES
 from kvstore.records import DATA, INDEX, U64, stamp_of
 from p4xos import checkpointed, generations
 from p4xos.errors import P4xosError
-from p4xos.generations import explain
+from p4xos.generations import Reached, explain
 
 __all__ = ["Keyspace", "Store", "StoreError"]
 
@@ -97,14 +97,19 @@ class Store:
         except ValueError as error:
             raise StoreError(directory, str(error)) from error
         self._database = self._open(self._live)
+        self._reached: Reached | None = None
         try:
             self._load_meta(fresh=not generations.is_marked(directory))
+            self._reached = Reached(directory)
+            short = self._reached.check(self._applied)
+            if short is not None:
+                raise StoreError(directory, short)
             generations.mark(directory, self._live)
         except OSError as error:
-            self._database.close()
+            self.abandon()
             raise StoreError(directory, explain(error)) from error
         except BaseException:
-            self._database.close()
+            self.abandon()
             raise
 
     def _prepare(self) -> None:
@@ -311,6 +316,8 @@ class Store:
         if through > self._synced:
             try:
                 self._database.flush_wal(True)
+                if self._reached is not None:
+                    self._reached.write(through)
             except Exception as error:
                 raise StoreError(self.directory, explain(error)) from error
             self._synced = through
@@ -408,6 +415,7 @@ class Store:
             shutil.copyfile(snapshot / _BINDING_FILE, own)
         store = cls.__new__(cls)
         store.directory, store.clock = snapshot, wall_clock
+        store._reached = None
         store._prepare()
         try:
             store._database = Rdict(str(scratch), _options(), access_type=AccessType.read_only())
@@ -469,11 +477,16 @@ class Store:
             self._database.close()
         except Exception as error:
             raise StoreError(self.directory, explain(error)) from error
+        finally:
+            if self._reached is not None:
+                self._reached.close()
 
     def abandon(self) -> None:
         """Closes the store behind an error; what was not synced may be lost, the log has it."""
         with suppress(Exception):  # the error that led here is the one to be told
             self._database.close()
+        if self._reached is not None:
+            self._reached.close()
 
     def __enter__(self) -> Self:
         return self
@@ -494,8 +507,9 @@ def _options() -> Options:
     """How RocksDB is opened; values that bound memory, disk or damage carry their reason."""
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    # A torn end of the log is a crash; anything else damaged is an error, not a silent cut.
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    # Of what was not synced a power cut may keep a later piece and lose an earlier: the log then
+    # counts up to there. That nothing which was synced is cut off so, `generations.Reached` sees.
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     options.set_write_buffer_size(32 << 20)
     options.set_max_write_buffer_number(3)
     options.set_max_background_jobs(2)

@@ -36,7 +36,7 @@ from p4xos.config import Cluster
 from p4xos.effects import Chosen, Delivery
 from p4xos.envelope import ENVELOPE_BYTES, open_envelope
 from p4xos.errors import NoQuorum, P4xosError, SessionLost, Trimmed
-from p4xos.generations import explain
+from p4xos.generations import Reached, explain
 from p4xos.packing import Deliveries, pack_chosen, split_chosen, unpack_chosen_untrusted
 from p4xos.retained import HELD_FACTOR
 from p4xos.submissions import Submissions
@@ -124,14 +124,19 @@ class LogStore:
         except ValueError as error:
             raise LogStoreError(directory, str(error)) from error
         self._database = self._open(self._live)
+        self._reached: Reached | None = None
         try:
             self._load(fresh=not generations.is_marked(directory))
+            self._reached = Reached(directory)
+            short = self._reached.check(self.applied)
+            if short is not None:
+                raise LogStoreError(directory, short)
             generations.mark(directory, self._live)
         except OSError as error:
-            self._database.close()
+            self._close_files()
             raise LogStoreError(directory, explain(error)) from error
         except BaseException:
-            self._database.close()
+            self._close_files()
             raise
 
     def _open(self, path: Path) -> Rdict:
@@ -169,8 +174,15 @@ class LogStore:
 
     def close(self) -> None:
         """Closes the store; what is applied is durable afterwards."""
-        self.sync()
+        try:
+            self.sync()
+        finally:
+            self._close_files()
+
+    def _close_files(self) -> None:
         self._database.close()
+        if self._reached is not None:
+            self._reached.close()
 
     # BatchMachine --------------------------------------------------------------------------------
 
@@ -281,6 +293,11 @@ class LogStore:
         through = self.applied
         if through > self._synced:
             self._flush()
+            try:
+                if self._reached is not None:
+                    self._reached.write(through)
+            except OSError as error:
+                raise LogStoreError(self.directory, explain(error)) from error
             self._synced = through
         return through
 
@@ -463,8 +480,9 @@ def _options() -> Options:
     """How RocksDB is opened."""
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    # A torn end of the log is a crash; anything else damaged is an error, not a silent cut.
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    # Of what was not synced a power cut may keep a later piece and lose an earlier: the log then
+    # counts up to there. That nothing which was synced is cut off so, `generations.Reached` sees.
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     options.set_write_buffer_size(32 << 20)
     options.set_max_background_jobs(2)
     options.set_max_open_files(256)
