@@ -17,6 +17,8 @@ import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,6 +45,7 @@ from kvstore.records import DATA, INDEX, U64, stamp_of
 from p4xos import checkpointed, generations
 from p4xos.errors import P4xosError
 from p4xos.generations import Reached, explain
+from p4xos.write_ahead import WRITE_BUFFER_BYTES, WriteAhead
 
 __all__ = ["Keyspace", "Store", "StoreError"]
 
@@ -69,6 +72,8 @@ class StoreError(P4xosError):
     def __init__(self, directory: Path, what: str) -> None:
         super().__init__(f"store {directory}: {what}")
         self.directory = directory
+        self.damaged = what.startswith(generations.DAMAGED)
+        """Whether it holds something else than was written; nothing in it can be believed then."""
 
 
 class Store:
@@ -91,12 +96,15 @@ class Store:
         self._prepare()
         self._writing_out = threading.Lock()  # RocksDB must not be closed in the middle of it
         try:
+            condemned = generations.condemned(directory)
+            if condemned is not None:
+                raise StoreError(directory, explain(f"Corruption: found before: {condemned}"))
             self._live = generations.open_current(directory)
         except OSError as error:
             raise StoreError(directory, explain(error)) from error
         except ValueError as error:
             raise StoreError(directory, str(error)) from error
-        self._database = self._open(self._live)
+        self._open(self._live)
         self._reached: Reached | None = None
         try:
             self._load_meta(fresh=not generations.is_marked(directory))
@@ -121,9 +129,10 @@ class Store:
         self.readers = [Reader(self, database) for database in range(DATABASES)]
         self._reset()
 
-    def _open(self, path: Path) -> Rdict:
+    def _open(self, path: Path) -> None:
         try:
-            return Rdict(str(path), _options())
+            self._database = Rdict(str(path), _options())
+            self._log = WriteAhead(self._database)
         except Exception as error:  # rocksdict raises plain Exception
             raise StoreError(self.directory, explain(error)) from error
 
@@ -151,7 +160,7 @@ class Store:
                 raise StoreError(self.directory, explain("Corruption: no format record"))
             try:
                 self._database[_META_FORMAT] = _FORMAT.pack(FORMAT, self.cluster)
-                self._database.flush_wal(True)
+                self._log.sync()
             except Exception as error:
                 raise StoreError(self.directory, explain(error)) from error
             return
@@ -269,7 +278,7 @@ class Store:
             if time != self._stored_time:
                 put(_META_TIME, time)
             put(_META_APPLIED, U64.pack(applied))
-            self._database.write(batch)
+            self._log.write(batch)
         except StoreError:
             raise
         except Exception as error:
@@ -315,7 +324,7 @@ class Store:
         through = self._applied
         if through > self._synced:
             try:
-                self._database.flush_wal(True)
+                self._log.sync()
                 if self._reached is not None:
                     self._reached.write(through)
             except Exception as error:
@@ -333,7 +342,7 @@ class Store:
         """
         with self._writing_out:
             try:
-                self._database.flush(True)
+                self._log.write_out()
             except Exception as error:
                 raise StoreError(self.directory, explain(error)) from error
 
@@ -351,6 +360,7 @@ class Store:
         """Writes a consistent copy into `directory`, which must not exist; returns its instance."""
         assert not self.memory.dirty, "a snapshot is taken between batches"
         try:
+            self._log.sync()  # the checkpoint begins a new log: see `write_ahead`
             Checkpoint(self._database).create_checkpoint(str(directory))
         except Exception as error:
             raise StoreError(directory, explain(error)) from error
@@ -391,7 +401,7 @@ class Store:
         with self._writing_out:
             self._database.close()
         self._live = incoming
-        self._database = self._open(incoming)
+        self._open(incoming)
         self._reset()
         self._load_meta(fresh=False)
         generations.drop_others(self.directory, incoming)
@@ -450,13 +460,46 @@ class Store:
         except Exception as error:
             raise StoreError(snapshot, explain(error)) from error
 
+    def verify(self, directory: Path) -> int:
+        """Reads all of a snapshot, which checks each block of it; returns its instance.
+
+        What was copied from a damaged table is as damaged, though it came whole. A worker thread
+        may call it, and nobody else uses the snapshot meanwhile.
+
+        Raises:
+          StoreError: it is damaged, or not of this cluster.
+        """
+        candidate = Store.__new__(Store)
+        candidate.directory, candidate.cluster = directory, self.cluster
+        candidate._prepare()
+        candidate._open(directory)
+        try:
+            candidate._load_meta(fresh=False)
+            found = [0] * DATABASES
+            for first, keys in groupby(candidate._all_keys(), key=itemgetter(0)):
+                if DATA <= first < DATA + DATABASES:
+                    found[first - DATA] = sum(1 for _ in keys)
+            if found != candidate.counts:
+                raise StoreError(directory, explain("Corruption: it has not the keys it counts"))
+            return candidate._applied
+        finally:
+            candidate._database.close()
+
+    def _all_keys(self) -> Iterator[bytes]:
+        reading = ReadOptions()
+        reading.fill_cache(False)  # type: ignore[call-arg]  # rocksdict's types miss the argument
+        try:
+            yield from self._database.keys(read_opt=reading)  # type: ignore[misc]  # bytes: raw mode
+        except Exception as error:
+            raise StoreError(self.directory, explain(error)) from error
+
     @staticmethod
     def _check_snapshot(incoming: Path, cluster: int) -> None:
         """Opens a snapshot as a store would, without making it the one in use."""
         candidate = Store.__new__(Store)
         candidate.directory, candidate.cluster = incoming, cluster
         candidate._prepare()
-        candidate._database = candidate._open(incoming)
+        candidate._open(incoming)
         try:
             candidate._load_meta(fresh=False)
         finally:
@@ -510,7 +553,7 @@ def _options() -> Options:
     # Of what was not synced a power cut may keep a later piece and lose an earlier: the log then
     # counts up to there. That nothing which was synced is cut off so, `generations.Reached` sees.
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
-    options.set_write_buffer_size(32 << 20)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(3)
     options.set_max_background_jobs(2)
     options.set_max_open_files(512)

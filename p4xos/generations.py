@@ -5,7 +5,7 @@ takes the place of the old data in one step. A generation that is not named ther
 in use or is no longer, and is removed when the store is opened.
 
 `DURABLE` holds an instance that the data were durable through (`Reached`): less than that found in
-them is damage, and no crash.
+them is damage, and no crash. `DAMAGED` is there when the data were found damaged while in use.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import shutil
 import struct
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from zlib import crc32
 
@@ -23,6 +24,7 @@ DAMAGED = "damaged"
 """Begins what is said of a store that holds something else than was written to it."""
 
 _CURRENT = "CURRENT"
+_CONDEMNED = "DAMAGED"
 _DURABLE = "DURABLE"
 _PREFIX = "generation-"
 _REACHED = struct.Struct(">8sQI")
@@ -32,6 +34,43 @@ _REACHED_MAGIC = b"P4xReach"
 def is_marked(directory: Path) -> bool:
     """Whether the store was ever in use."""
     return (directory / _CURRENT).exists()
+
+
+def condemn(directory: Path, reason: str) -> None:
+    """Notes that the store was found damaged while it was used: opening it may not show that.
+
+    Raises:
+      OSError: it could not be noted.
+    """
+    path = directory / _CONDEMNED
+    path.write_text(f"{reason}\n")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    _sync_directory(directory)
+
+
+def condemned(directory: Path) -> str | None:
+    """Why the store must not be used any more; None: nothing is known against it."""
+    try:
+        return (directory / _CONDEMNED).read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def set_aside(directory: Path) -> Path:
+    """Gives a store another name, durably, so that a new one may begin; returns the new name."""
+    for number in count(1):
+        aside = directory.with_name(f"{directory.name}.{DAMAGED}-{number}")
+        if not aside.exists():
+            break
+    directory.rename(aside)
+    _sync_directory(directory.parent)
+    return aside
+
+
+def kept_aside(directory: Path) -> list[Path]:
+    """The stores that were set aside here and are still there."""
+    return sorted(directory.parent.glob(f"{directory.name}.{DAMAGED}-*"))
 
 
 def first(directory: Path) -> Path:

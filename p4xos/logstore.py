@@ -41,6 +41,7 @@ from p4xos.packing import Deliveries, pack_chosen, split_chosen, unpack_chosen_u
 from p4xos.retained import HELD_FACTOR
 from p4xos.submissions import Submissions
 from p4xos.tables import Table
+from p4xos.write_ahead import WRITE_BUFFER_BYTES, WriteAhead
 
 FORMAT = 2
 STRETCH_BYTES = 256 << 10
@@ -123,7 +124,7 @@ class LogStore:
             raise LogStoreError(directory, explain(error)) from error
         except ValueError as error:
             raise LogStoreError(directory, str(error)) from error
-        self._database = self._open(self._live)
+        self._open(self._live)
         self._reached: Reached | None = None
         try:
             self._load(fresh=not generations.is_marked(directory))
@@ -139,9 +140,10 @@ class LogStore:
             self._close_files()
             raise
 
-    def _open(self, path: Path) -> Rdict:
+    def _open(self, path: Path) -> None:
         try:
-            return Rdict(str(path), _options())
+            self._database = Rdict(str(path), _options())
+            self._log = WriteAhead(self._database)
         except Exception as error:  # rocksdict raises plain Exception
             raise LogStoreError(self.directory, explain(error)) from error
 
@@ -311,13 +313,14 @@ class LogStore:
         """
         with self._writing_out:
             try:
-                self._database.flush(True)
+                self._log.write_out()
             except Exception as error:
                 raise LogStoreError(self.directory, explain(error)) from error
 
     def snapshot(self, directory: Path) -> int:
         """Writes a consistent copy into `directory`, which must not exist; returns its instance."""
         try:
+            self._log.sync()  # the checkpoint begins a new log: see `write_ahead`
             Checkpoint(self._database).create_checkpoint(str(directory))
         except Exception as error:
             raise LogStoreError(directory, explain(error)) from error
@@ -338,16 +341,40 @@ class LogStore:
         with self._writing_out:
             self._database.close()
         self._live = incoming
-        self._database = self._open(incoming)
+        self._open(incoming)
         self._pending.clear()
         self._load(fresh=False)
         generations.drop_others(self.directory, incoming)
         self._tell()
 
+    def verify(self, directory: Path) -> int:
+        """Reads all of a snapshot, which checks each block of it; returns its instance.
+
+        A worker thread may call it, and nobody else uses the snapshot meanwhile.
+
+        Raises:
+          LogStoreError: it is damaged, or not of this cluster.
+        """
+        candidate = LogStore.__new__(LogStore)
+        candidate.directory, candidate.cluster = directory, self.cluster
+        candidate.applied = 0
+        candidate._open(directory)
+        try:
+            candidate._load(fresh=False)
+            for _ in candidate._database.keys():
+                pass
+        except P4xosError:
+            raise
+        except Exception as error:
+            raise LogStoreError(directory, explain(error)) from error
+        finally:
+            candidate._database.close()
+        return candidate.applied
+
     def _check(self, incoming: Path, cluster: int) -> None:
         """Opens a snapshot as a store would, without making it the one in use."""
         self.directory, self.cluster = incoming, cluster
-        self._database = self._open(incoming)
+        self._open(incoming)
         try:
             self._load(fresh=False)
         finally:
@@ -454,13 +481,13 @@ class LogStore:
 
     def _write(self, batch: Any) -> None:
         try:
-            self._database.write(batch)
+            self._log.write(batch)
         except Exception as error:
             raise LogStoreError(self.directory, explain(error)) from error
 
     def _flush(self) -> None:
         try:
-            self._database.flush_wal(True)
+            self._log.sync()
         except Exception as error:
             raise LogStoreError(self.directory, explain(error)) from error
 
@@ -483,7 +510,7 @@ def _options() -> Options:
     # Of what was not synced a power cut may keep a later piece and lose an earlier: the log then
     # counts up to there. That nothing which was synced is cut off so, `generations.Reached` sees.
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
-    options.set_write_buffer_size(32 << 20)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_background_jobs(2)
     options.set_max_open_files(256)
     options.set_max_log_file_size(4 << 20)  # RocksDB's own LOG: without these it grows for ever

@@ -90,12 +90,8 @@ os._exit(0)
 
 # Tables are written in the background, one after the other, while batches go on.
 BACKGROUND = COMMON + """
-options = module._options
-def small():
-    made = options()
-    made.set_write_buffer_size(64 << 10)
-    return made
-module._options = small
+from p4xos import write_ahead
+write_ahead.TABLE_BYTES = 48 << 10
 store = module.Store(root / STORE, CLUSTER)
 for instance in range(1, 400):
     commit(store, instance)

@@ -14,6 +14,7 @@ from kvstore import memory as memory_module
 from kvstore import store as store_module
 from kvstore.keyspace import Keyspace
 from kvstore.store import Store, StoreError
+from p4xos.write_ahead import WriteAhead
 
 CLUSTER = 7
 SESSIONS = {b"table": b"sessions"}
@@ -302,6 +303,7 @@ def test_a_failed_write_is_loud(tmp_path: Path) -> None:
 
     real = store._database
     store._database = FullDisk()  # type: ignore[assignment]
+    store._log = WriteAhead(store._database)
     Keyspace(store, 0).put(b"k", b"v")
     with pytest.raises(StoreError, match=r"the disk is full .* make room"):
         store.commit(1, {})
