@@ -72,6 +72,8 @@ class StoreError(P4xosError):
     def __init__(self, directory: Path, what: str) -> None:
         super().__init__(f"store {directory}: {what}")
         self.directory = directory
+        self.what = f"store {directory}: {what.partition(';')[0]}"
+        """The same without what to do."""
         self.damaged = what.startswith(generations.DAMAGED)
         """Whether it holds something else than was written; nothing in it can be believed then."""
 
@@ -104,10 +106,11 @@ class Store:
             raise StoreError(directory, explain(error)) from error
         except ValueError as error:
             raise StoreError(directory, str(error)) from error
-        self._open(self._live)
+        fresh = not generations.is_marked(directory)
+        self._open(self._live, create=fresh)
         self._reached: Reached | None = None
         try:
-            self._load_meta(fresh=not generations.is_marked(directory))
+            self._load_meta(fresh=fresh)
             self._reached = Reached(directory)
             short = self._reached.check(self._applied)
             if short is not None:
@@ -129,9 +132,11 @@ class Store:
         self.readers = [Reader(self, database) for database in range(DATABASES)]
         self._reset()
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path, *, create: bool = False) -> None:
+        options = _options()
+        options.create_if_missing(create)  # else what is left of a damaged one would be removed
         try:
-            self._database = Rdict(str(path), _options())
+            self._database = Rdict(str(path), options)
             self._log = WriteAhead(self._database)
         except Exception as error:  # rocksdict raises plain Exception
             raise StoreError(self.directory, explain(error)) from error
@@ -549,7 +554,6 @@ class Store:
 def _options() -> Options:
     """How RocksDB is opened; values that bound memory, disk or damage carry their reason."""
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
     # Of what was not synced a power cut may keep a later piece and lose an earlier: the log then
     # counts up to there. That nothing which was synced is cut off so, `generations.Reached` sees.
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())

@@ -203,7 +203,9 @@ class CatchUp:
             reached = await trio.to_thread.run_sync(machine.verify, self._directory)
         except P4xosError as error:
             self.counters["copies_refused"] += 1
-            raise CopyInvalid(node, f"look at the disk of node {node} ({error})") from error
+            raise CopyInvalid(
+                node, f"look at the disk of node {node} ({error.__cause__ or error})"
+            ) from error
         if reached != through:
             self.counters["copies_refused"] += 1
             raise CopyInvalid(node, f"it reaches instance {reached}, not {through}")

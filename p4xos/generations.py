@@ -210,6 +210,8 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+_SIGNS_OF_DAMAGE = ("Corruption", "checksum", "No such file", "create_if_missing is false")
+"""In RocksDB's messages; the last: its file CURRENT is missing where there was a database."""
 START_AGAIN = (
     "move the directory away and start this node again: it then fetches a copy from the others"
 )
@@ -220,7 +222,7 @@ def explain(error: Exception | str, mend: str = START_AGAIN) -> str:
     text = str(error)
     if "lock" in text.lower() and ("hold by" in text or "LOCK" in text):
         return f"another process uses it ({text}); stop that one, or name another directory"
-    if "Corruption" in text or "checksum" in text:
+    if any(sign in text for sign in _SIGNS_OF_DAMAGE):
         return f"{DAMAGED} ({text}); {mend}"
     if "No space left" in text or "Disk quota" in text:
         return f"the disk is full ({text}); make room, then start this node again"

@@ -124,10 +124,11 @@ class LogStore:
             raise LogStoreError(directory, explain(error)) from error
         except ValueError as error:
             raise LogStoreError(directory, str(error)) from error
-        self._open(self._live)
+        fresh = not generations.is_marked(directory)
+        self._open(self._live, create=fresh)
         self._reached: Reached | None = None
         try:
-            self._load(fresh=not generations.is_marked(directory))
+            self._load(fresh=fresh)
             self._reached = Reached(directory)
             short = self._reached.check(self.applied)
             if short is not None:
@@ -140,9 +141,11 @@ class LogStore:
             self._close_files()
             raise
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path, *, create: bool = False) -> None:
+        options = _options()
+        options.create_if_missing(create)  # else what is left of a damaged one would be removed
         try:
-            self._database = Rdict(str(path), _options())
+            self._database = Rdict(str(path), options)
             self._log = WriteAhead(self._database)
         except Exception as error:  # rocksdict raises plain Exception
             raise LogStoreError(self.directory, explain(error)) from error
@@ -506,7 +509,6 @@ def _unpack_stretch(value: bytes) -> tuple[NDArray[np.uint8], Chosen]:
 def _options() -> Options:
     """How RocksDB is opened."""
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
     # Of what was not synced a power cut may keep a later piece and lose an earlier: the log then
     # counts up to there. That nothing which was synced is cut off so, `generations.Reached` sees.
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())

@@ -1,0 +1,124 @@
+"""A store with damaged files: told when it is opened or read, and never believed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from kvstore import joining
+from kvstore.joining import NodeLost
+from kvstore.store import Store, StoreError
+from p4xos import generations
+from p4xos.config import Cluster
+
+CLUSTER = 7
+KEYS = 300
+FLIPS = int(os.environ.get("FLIPS", "6"))
+"""Bits changed in each file; the long form is a number beyond the bytes of any of them."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store as a killed node leaves it: tables, and a log behind them, all of it synced."""
+    directory = tmp_path_factory.mktemp("whole")
+    store = Store(directory / "used", CLUSTER)
+    for instance in range(1, 31):
+        for number in range(instance % 10, KEYS, 10):
+            store.keyspaces[0].put(b"key%03d" % number, b"%d:%d," % (number, instance) * 20)
+        store.commit(instance, {b"table": b"%d" % instance})
+        if instance in (10, 20):
+            store.write_out()
+    store.sync()
+    shutil.copytree(directory / "used", directory / "store")
+    store.abandon()
+    return directory / "store"
+
+
+def expected() -> dict[bytes, bytes]:
+    last = {number: max(i for i in range(1, 31) if i % 10 == number % 10) for number in range(KEYS)}
+    return {b"key%03d" % n: b"%d:%d," % (n, instance) * 20 for n, instance in last.items()}
+
+
+def outcome(directory: Path, wanted: dict[bytes, bytes]) -> str:
+    """What a node meets that starts there and reads everything."""
+    try:
+        store = Store(directory, CLUSTER)
+    except StoreError as error:
+        assert "; " in str(error), "what to do is said"
+        return "refused at the start" if error.damaged else f"refused otherwise: {error}"
+    try:
+        space = store.keyspaces[0]
+        right = {key: space.get(key) for key in wanted} == wanted
+        listed = sorted(space.scan(None, 2 * KEYS)) == sorted(wanted)
+        learner = store.learner_state() == {b"table": b"30"}
+        assert right and listed and learner and store.applied == 30, "wrong data were given"
+        assert space.count() == KEYS
+    except StoreError as error:
+        assert error.damaged, str(error)
+        return "refused when it was read"
+    finally:
+        store.abandon()
+    return "harmless"
+
+
+def damages(path: Path, random: Random) -> Iterator[tuple[str, bytes | None]]:
+    """Ways in which a file may be damaged, each with the content that is left."""
+    content = path.read_bytes()
+    size = len(content)
+    for position in sorted(random.sample(range(size), min(FLIPS, size))):
+        changed = bytearray(content)
+        changed[position] ^= 1 << random.randrange(8)
+        yield f"bit in byte {position}", bytes(changed)
+    yield "cut to a half", content[: size // 2]
+    yield "its last byte is missing", content[:-1]
+    yield "empty", b""
+    yield "missing", None
+    if size > 512:
+        yield "a sector of zeros", content[:256] + bytes(512) + content[768:]
+
+
+def damaged(whole: Path, pattern: str, tmp_path: Path) -> Counter[str]:
+    """Outcomes of all damages to the files of one kind."""
+    random, outcomes, wanted = Random(1), Counter[str](), expected()
+    memory = Path("/dev/shm")
+    place = (memory if os.access(memory, os.W_OK) else tmp_path) / f"p4xos-damage-{os.getpid()}"
+    files = sorted(path for path in whole.rglob(pattern) if path.is_file())
+    assert files, f"the store has no {pattern}"
+    try:
+        for path in files:
+            for what, content in damages(path, random):
+                shutil.rmtree(place, ignore_errors=True)
+                shutil.copytree(whole, place)
+                victim = place / path.relative_to(whole)
+                victim.unlink()
+                if content is not None:
+                    victim.write_bytes(content)
+                try:
+                    outcomes[outcome(place, wanted)] += 1
+                except Exception as error:
+                    error.add_note(f"{victim.name}: {what}")
+                    raise
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    print(f"{pattern}: {dict(outcomes)}")
+    return outcomes
+
+
+@pytest.mark.parametrize("pattern", ["*.sst", "MANIFEST-*", "generation-*/CURRENT", "*.log"])
+def test_damage_is_told_or_does_no_harm(whole: Path, pattern: str, tmp_path: Path) -> None:
+    """docs/PROTOCOL.md, section 7: what a replica gives is the state, or an error."""
+    outcomes = damaged(whole, pattern, tmp_path)
+    assert set(outcomes) <= {"refused at the start", "refused when it was read", "harmless"}
+    assert outcomes.total() > outcomes["harmless"], "damage to these files must show"
+
+
+@pytest.mark.parametrize("pattern", ["DURABLE", "OPTIONS-*", "IDENTITY", "rocksdict-config.json"])
+def test_files_that_hold_no_data_do_no_harm(whole: Path, pattern: str, tmp_path: Path) -> None:
+    outcomes = damaged(whole, pattern, tmp_path)
+    assert set(outcomes) <= {"refused at the start", "harmless"}
