@@ -16,6 +16,7 @@ from kvstore.joining import NodeLost
 from kvstore.store import Store, StoreError
 from p4xos import generations
 from p4xos.config import Cluster
+from p4xos.framing import Frame
 
 CLUSTER = 7
 KEYS = 300
@@ -122,3 +123,109 @@ def test_damage_is_told_or_does_no_harm(whole: Path, pattern: str, tmp_path: Pat
 def test_files_that_hold_no_data_do_no_harm(whole: Path, pattern: str, tmp_path: Path) -> None:
     outcomes = damaged(whole, pattern, tmp_path)
     assert set(outcomes) <= {"refused at the start", "harmless"}
+
+
+# What a node does about it ----------------------------------------------------------------------
+
+
+def spoiled(cluster: Cluster, name: str) -> Path:
+    """The damaged store of a node."""
+    directory = joining.store_directory(cluster, name)
+    store = Store(directory, cluster.id)
+    store.keyspaces[0].put(b"only here", b"v")
+    store.commit(5, {})
+    store.close()
+    next(directory.glob("generation-*/CURRENT")).write_text("nonsense")
+    return directory
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and not path.name.startswith(("LOG", "rocksdict-config"))
+    }
+
+
+async def test_the_only_store_is_never_begun_anew(tmp_path: Path) -> None:
+    cluster = Cluster.template(nodes=1, directory=tmp_path)
+    directory = spoiled(cluster, "n1")
+    before = tree(directory)
+    with pytest.raises(NodeLost, match=r"damaged .* is the only one .* restore a backup"):
+        await joining.open_store(cluster, "n1")
+    assert tree(directory) == before
+    assert generations.kept_aside(directory) == []
+
+
+async def test_without_a_node_that_has_a_copy_nothing_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "PATIENCE_S", 0.5)
+    cluster = Cluster.template(nodes=3, directory=tmp_path)
+    directory = spoiled(cluster, "n1")
+    before = tree(directory)
+    with pytest.raises(NodeLost, match="no other node can give a copy .* start the others first"):
+        await joining.open_store(cluster, "n1")
+    assert tree(directory) == before
+
+
+@pytest.mark.parametrize(
+    ("learner", "why"),
+    [
+        ({"delivered": 9, "behind": True}, "it is behind itself"),
+        ({"delivered": 0, "behind": False}, "it has no data itself"),
+        ({"delivered": 9, "behind": False}, ""),
+    ],
+)
+async def test_who_may_be_relied_on_for_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: dict[str, object], why: str
+) -> None:
+    """docs/PROTOCOL.md, section 7: one that lacks nothing that only other learners have."""
+
+    async def answer(*_: object) -> dict[str, Frame]:
+        return {"n2": Frame({"status": {"learner": learner}}, b"")}
+
+    monkeypatch.setattr(joining, "ask_each", answer)
+    monkeypatch.setattr(joining, "PATIENCE_S", 0.1)
+    cluster = Cluster.template(nodes=3, directory=tmp_path)
+    directory = spoiled(cluster, "n1")
+    if why:
+        with pytest.raises(NodeLost, match=why):
+            await joining.open_store(cluster, "n1")
+        return
+    with await joining.open_store(cluster, "n1") as store:
+        assert store.applied == 0
+    (aside,) = generations.kept_aside(directory)
+    assert aside.name == "store.damaged-1"
+    assert next(aside.glob("generation-*/CURRENT")).read_text() == "nonsense"
+
+
+def test_damage_found_in_use_is_remembered(tmp_path: Path) -> None:
+    cluster = Cluster.template(nodes=3, directory=tmp_path)
+    directory = joining.store_directory(cluster, "n1")
+    Store(directory, cluster.id).close()
+    joining.condemn(cluster, "n1", StoreError(directory, "the disk is full"))
+    Store(directory, cluster.id).close()
+    joining.condemn(cluster, "n1", StoreError(directory, generations.explain("Corruption: a block")))
+    with pytest.raises(StoreError, match=r"damaged \(Corruption: found before: .*a block") as caught:
+        Store(directory, cluster.id)
+    assert caught.value.damaged
+
+
+def test_a_damaged_copy_is_told_before_it_is_installed(whole: Path, tmp_path: Path) -> None:
+    """Whoever gives a copy links to its tables and reads none of them."""
+    shutil.copytree(whole, tmp_path / "giver")
+    giver, taker = Store(tmp_path / "giver", CLUSTER), Store(tmp_path / "taker", CLUSTER)
+    giver.snapshot(tmp_path / "good")
+    assert taker.verify(tmp_path / "good") == 30
+    giver.snapshot(tmp_path / "bad")
+    table = max((tmp_path / "bad").glob("*.sst"), key=lambda path: path.stat().st_size)
+    content = bytearray(table.read_bytes())
+    for position in range(len(content) // 4, len(content) // 2, 50):
+        content[position] ^= 4
+    table.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        taker.verify(tmp_path / "bad")
+    assert taker.applied == 0
+    giver.abandon()
+    taker.close()
