@@ -6,7 +6,7 @@ ARGS ?=
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench judges docs sim clean distclean
+.PHONY: help run test check bench judges docs sim cuts clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -42,6 +42,12 @@ docs:  ## make docs/configuration.md from the code
 sim:  ## run the simulator on SEEDS seeds: make sim SEEDS=1000
 	@deploy/setup develop
 	@$(PYTHON_BIN)/python -m p4xos.testing.simulator --seeds $(SEEDS) $(ARGS)
+
+cuts:  ## cut the power after every call of acceptor and store, damage every file: an hour
+	@deploy/setup test
+	@POWER_CUTS=all FAILURES=1000 FLIPS=1000 $(PYTHON_BIN)/python -m pytest -s \
+	  tests/storage/test_power_cut.py tests/kvstore/test_power_cut.py \
+	  tests/kvstore/test_damaged_store.py $(ARGS)
 
 clean:  ## remove the data of `make run` and all caches
 	@deploy/clean data caches

@@ -55,6 +55,7 @@ class WriteAhead:
             if self._database.property_int_value("rocksdb.background-errors"):
                 self._database.flush(True)  # raises what went wrong
             time.sleep(LOOK_S)
+
     def _switch(self) -> None:
         self.sync()
         self._database.flush(False)

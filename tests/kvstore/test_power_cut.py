@@ -1,8 +1,8 @@
 """A power cut at any point of a store's life: RocksDB's own calls, recorded and cut short.
 
-A process uses a store on the real RocksDB while tests/storage/recorder.c writes down each call. Then
-the directory is built as a power cut after any of them may leave it, and a store is opened there:
-it opens, holds all that was reported durable, and its data are those of the instance that it names.
+A process uses a store on the real RocksDB while tests/storage/recorder.c writes down each call.
+Then the directory is built as a power cut after any of them may leave it, and a store is opened
+there: it opens, holds all that was reported durable, and its data are of the instance it names.
 POWER_CUTS says after how many calls the power is cut, evenly chosen; "all": after each.
 """
 
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not 
 
 CLUSTER = 7
 CUTS = os.environ.get("POWER_CUTS", "12")
+FAILURES = os.environ.get("FAILURES", "16")
 MARKS = "MARKS"
 STORE = Path("node") / "store"
 
@@ -55,7 +56,9 @@ def commit(store, instance):
 """
 
 # Tables written by hand, syncs now and then, a snapshot that is installed; then it is killed.
-FIRST = COMMON + """
+FIRST = (
+    COMMON
+    + """
 store = module.Store(root / STORE, CLUSTER)
 for instance in range(1, 40):
     commit(store, instance)
@@ -77,9 +80,12 @@ for instance in range(61, 75):
         mark(b"durable", store.sync())
 os._exit(0)
 """
+)
 
 # What a killed process had written and not synced is taken for durable by the next.
-SECOND = COMMON + """
+SECOND = (
+    COMMON
+    + """
 store = module.Store(root / STORE, CLUSTER)
 mark(b"durable", store.sync())
 commit(store, store.applied + 1)
@@ -87,9 +93,12 @@ store.close()
 mark(b"durable", store.applied)
 os._exit(0)
 """
+)
 
 # Tables are written in the background, one after the other, while batches go on.
-BACKGROUND = COMMON + """
+BACKGROUND = (
+    COMMON
+    + """
 from p4xos import write_ahead
 write_ahead.TABLE_BYTES = 48 << 10
 store = module.Store(root / STORE, CLUSTER)
@@ -99,6 +108,57 @@ for instance in range(1, 400):
         mark(b"durable", store.sync())
 os._exit(0)
 """
+)
+
+
+# One call after the other fails, each in the life of another store. Whoever is told of an error
+# stops; here it goes on, so that a later sync which claims too much would show.
+FAILING = (
+    COMMON
+    + """
+import ctypes, errno
+from kvstore.store import StoreError
+from p4xos import write_ahead
+
+write_ahead.TABLE_BYTES = 8 << 10
+fail = ctypes.CDLL(None).recorder_fail
+fail.argtypes, fail.restype = (ctypes.c_long, ctypes.c_int), ctypes.c_long
+
+def live(directory):
+    errors = 0
+    try:
+        store = module.Store(directory, CLUSTER)
+    except StoreError:
+        return 1
+    try:
+        for instance in range(1, 31):
+            try:
+                commit(store, instance)
+                if instance % 4 == 0:
+                    mark(b"durable", store.sync())
+            except StoreError:
+                errors += 1
+                if errors > 2:
+                    break
+    finally:
+        store.abandon()
+    return errors
+
+mark(b"run", 0)
+fail(-1, 0)
+assert live(root / "0" / STORE) == 0
+total = fail(-1, 0)
+told = 0
+for run, number in enumerate(range(0, total, max(1, total // int(sys.argv[2]))), 1):
+    mark(b"run", run)
+    fail(number, (errno.EIO, errno.ENOSPC)[run % 2])
+    told += live(root / str(run) / STORE) > 0
+    fail(-1, 0)
+    mark(b"over", run)
+print(run, told)
+os._exit(0)
+"""
+)
 
 
 def content(instance: int) -> dict[bytes, bytes]:
@@ -118,11 +178,15 @@ class Promised(NamedTuple):
 
     durable: int = 0
     begun: int = 0
+    run: int = 0
+    over: int = 0
 
     def told(self, text: bytes) -> Promised:
         """With what it says next."""
         promised = self
         for word, number in (part.split() for part in text.split(b";")[:-1]):
+            if word == b"run":
+                promised = Promised()
             promised = promised._replace(**{word.decode(): int(number)})
         return promised
 
@@ -166,7 +230,7 @@ def store_of(tree: dict[Path, bytes | None]) -> dict[Path, bytes | None]:
     return {
         path: content
         for path, content in tree.items()
-        if STORE.is_relative_to(path) or path.is_relative_to(STORE) and path.name[:3] != "LOG"
+        if STORE.is_relative_to(path) or (path.is_relative_to(STORE) and path.name[:3] != "LOG")
     }
 
 
@@ -209,3 +273,41 @@ def test_a_power_cut_loses_nothing_that_was_durable(
         shutil.rmtree(left, ignore_errors=True)
     assert min(tried.values()) > 1
     print(f"{tried.total()} power cuts, {len(seen)} different outcomes, {len(calls)} calls")
+
+
+def test_a_call_that_fails_is_told_and_nothing_is_taken_for_durable(tmp_path: Path) -> None:
+    """docs/traps.md, 10 and 14: EIO and ENOSPC, at the write, sync, rename ... of RocksDB.
+
+    A sync that failed has lost what it should have kept, though reading still shows it.
+    """
+    root = tmp_path / "root"
+    root.mkdir()
+    trace = tmp_path / "trace"
+    done = run_recorded(build_recorder(tmp_path), root, trace, FAILING, FAILURES)
+    assert done.returncode == 0, done.stderr
+    runs, told = map(int, done.stdout.split())
+    assert told > runs // 3
+    calls = [*read_trace(trace)]
+    left, random = place(tmp_path), Random(1)
+    checked = over = 0
+    try:
+        for index, survivors, promised in cuts(root, calls, "all"):
+            if promised.over in (0, over):
+                continue
+            over = promised.over
+            for loss in losses(random)[:2]:
+                tree = survivors.left(loss)
+                own = {p.relative_to(f"{over}"): c for p, c in tree.items()
+                       if p.parts[0] == f"{over}" and p != Path(f"{over}")}  # fmt: skip
+                rebuild(own, left)
+                try:
+                    check(left, promised)
+                except Exception as error:
+                    failed = [call for call in calls[:index] if call.kind == "E"][-1]
+                    error.add_note(f"{loss.name}, run {over}: {failed.first.decode()} failed")
+                    raise
+                checked += 1
+    finally:
+        shutil.rmtree(left, ignore_errors=True)
+    assert checked == 2 * runs
+    print(f"{runs} failures, {told} of them told")

@@ -3,7 +3,7 @@
  * Preloaded (LD_PRELOAD) into a process that uses a library which does its own system calls, as
  * RocksDB does. Each call and its record are made under one lock, so that the order is true with
  * many threads. tests/storage/traces.py reads the records and tells what a power cut would leave.
- * TRACE_FAIL="n:errno" makes the n-th call that changes something fail instead (from 0).
+ * recorder_fail(n, errno) makes the n-th call from then on that changes something fail (from 0).
  *
  * record = op (1), pad (3), i32 fd, i64 number, u32 bytes of a, u32 bytes of b, a, b
  *   O open(fd, number: flags, a: path)   C close(fd)    W write(fd, number: offset, a: data)
@@ -36,7 +36,7 @@ static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static char root[PATH_MAX];
 static size_t root_bytes;
 static int trace = -1;
-static char known[FILES_MAX];     /* 1: below the root */
+static char known[FILES_MAX];     /* 1: below the root; 2: the program's own notes, MARKS */
 static char appending[FILES_MAX]; /* opened with O_APPEND */
 static long fail_at = -1, calls;
 static int fail_errno;
@@ -49,16 +49,11 @@ static void *real(const char *name) {
 
 __attribute__((constructor)) static void begin(void) {
     const char *where = getenv("TRACE_ROOT"), *file = getenv("TRACE_FILE");
-    const char *fail = getenv("TRACE_FAIL");
     if (!where || !file) return;
     snprintf(root, sizeof root, "%s/", where);
     root_bytes = strlen(root);
     trace = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (trace < 0) abort();
-    if (fail) {
-        fail_at = atol(fail);
-        fail_errno = atoi(strchr(fail, ':') + 1);
-    }
 }
 
 static void put(const void *data, size_t size) {
@@ -109,6 +104,17 @@ static int fails(const char *name) {
     return 1;
 }
 
+/* For the program itself, by ctypes; n below 0: none fails. Returns how many were counted before. */
+long recorder_fail(long n, int number) {
+    pthread_mutex_lock(&lock);
+    long before = calls;
+    fail_at = n;
+    fail_errno = number;
+    calls = 0;
+    pthread_mutex_unlock(&lock);
+    return before;
+}
+
 #define LOCKED(body)                                                                               \
     do {                                                                                           \
         pthread_mutex_lock(&lock);                                                                 \
@@ -130,7 +136,8 @@ static int open_at(int directory, const char *path, int flags, mode_t mode) {
         if (!makes || !fails("open")) {
             fd = (int)syscall(SYS_openat, directory, path, flags, mode);
             if (fd >= 0 && fd < FILES_MAX) {
-                known[fd] = 1;
+                size_t size = strlen(full);
+                known[fd] = size > 6 && strcmp(full + size - 6, "/MARKS") == 0 ? 2 : 1;
                 appending[fd] = (flags & O_APPEND) != 0;
                 record('O', fd, flags, full, strlen(full), "", 0);
             }
@@ -166,7 +173,7 @@ int close(int fd) {
 static ssize_t write_at(int fd, const void *data, size_t size, off_t offset) {
     ssize_t n = -1;
     LOCKED({
-        if (!fails("write")) {
+        if (known[fd] == 2 || !fails("write")) {
             if (offset >= 0) {
                 n = syscall(SYS_pwrite64, fd, data, size, offset);
             } else {

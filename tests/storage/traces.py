@@ -51,22 +51,30 @@ def read_trace(path: Path) -> Iterator[Call]:
 def build_recorder(directory: Path) -> Path:
     """Compiles recorder.c."""
     library = directory / "recorder.so"
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(_SOURCE), "-ldl", "-pthread"]
+    command = [
+        "gcc",
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-o",
+        str(library),
+        str(_SOURCE),
+        "-ldl",
+        "-pthread",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return library
 
 
 def run_recorded(
-    recorder: Path, root: Path, trace: Path, code: str, fail: str = ""
+    recorder: Path, root: Path, trace: Path, code: str, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs a Python program on files below `root`, which is its first argument."""
     environment = {
         **os.environ, "LD_PRELOAD": str(recorder), "TRACE_ROOT": str(root),
         "TRACE_FILE": str(trace), "PYTHONPATH": str(Path(__file__).parents[2]),
     }  # fmt: skip
-    if fail:
-        environment["TRACE_FAIL"] = fail
-    command = [sys.executable, "-c", code, str(root)]
+    command = [sys.executable, "-c", code, str(root), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -138,7 +146,7 @@ class _File:
 
 
 _Names = dict[bytes, _File]
-_Change = Callable[[_Names], None]
+_Change = Callable[[_Names], object]
 Chance = Callable[[], bool]
 
 
@@ -285,7 +293,7 @@ class Survivors:
             self._change(call.second, lambda names: names.__setitem__(call.second, file))
 
     def _follow_U(self, call: Call) -> None:  # noqa: N802
-        self._change(call.first, lambda names: names.pop(call.first, None) and None)
+        self._change(call.first, lambda names: names.pop(call.first, None))
 
     _follow_D = _follow_U  # noqa: N815
 
