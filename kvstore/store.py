@@ -494,7 +494,7 @@ class Store:
         reading = ReadOptions()
         reading.fill_cache(False)  # type: ignore[call-arg]  # rocksdict's types miss the argument
         try:
-            yield from self._database.keys(read_opt=reading)  # type: ignore[misc]  # bytes: raw mode
+            yield from self._database.keys(read_opt=reading)
         except Exception as error:
             raise StoreError(self.directory, explain(error)) from error
 
