@@ -218,3 +218,19 @@ async def test_a_peer_whose_disk_is_damaged(
         assert counters(nodes, "n3")["copies_refused"] > 0
         assert counters(nodes, "n3")["copies_installed"] > 0
         assert spoilt
+
+
+async def test_an_older_copy_of_the_whole_store(tmp_path: Path) -> None:
+    """As from a file-level backup: what it reports is true of it, and it fetches what it lacks."""
+    async with running(tmp_path, window=WINDOW, retention=SHORT) as nodes, writing(nodes):
+        await let_pass(nodes, 3 * WINDOW)
+        await nodes.stop("n3")
+        shutil.copytree(nodes.store_directory("n3"), tmp_path / "older")
+        await nodes.start("n3")
+        await let_pass(nodes, 10 * WINDOW)
+        await nodes.stop("n3")
+        shutil.rmtree(nodes.store_directory("n3"))
+        shutil.move(tmp_path / "older", nodes.store_directory("n3"))
+        await nodes.start("n3")
+        await check_caught_up(nodes, "n3")
+        assert counters(nodes, "n3")["copies_installed"] > 0
