@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 """How long another node is waited for: all of them may be starting."""
+COPY_PATIENCE_S = 3.0
+"""How long one that has a copy is looked for; whoever supervises the node starts it again."""
 TRY_AGAIN_S = 0.2
 
 
@@ -140,7 +142,7 @@ async def _find_copy(cluster: Cluster, name: str, damage: StoreError) -> str:
             "restore a backup into a new cluster (kvstore restore)"
         )
     problems: dict[str, str] = {}
-    with trio.move_on_after(PATIENCE_S):
+    with trio.move_on_after(COPY_PATIENCE_S):
         while True:
             for other, answer in (await ask_each(cluster, {"ask": "status", "id": 1})).items():
                 if other not in others:

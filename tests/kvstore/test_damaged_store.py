@@ -158,7 +158,7 @@ async def test_the_only_store_is_never_begun_anew(tmp_path: Path) -> None:
 async def test_without_a_node_that_has_a_copy_nothing_is_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joining, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(joining, "COPY_PATIENCE_S", 0.5)
     cluster = Cluster.template(nodes=3, directory=tmp_path)
     directory = spoiled(cluster, "n1")
     before = tree(directory)
@@ -184,7 +184,7 @@ async def test_who_may_be_relied_on_for_a_copy(
         return {"n2": Frame({"status": {"learner": learner}}, b"")}
 
     monkeypatch.setattr(joining, "ask_each", answer)
-    monkeypatch.setattr(joining, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(joining, "COPY_PATIENCE_S", 0.1)
     cluster = Cluster.template(nodes=3, directory=tmp_path)
     directory = spoiled(cluster, "n1")
     if why:
