@@ -8,7 +8,7 @@ SECONDS ?= 600
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak judges docs sim model fuzz clean distclean
+.PHONY: help run test check bench soak judges docs sim model fuzz cuts clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -56,6 +56,12 @@ model:  ## let spin check larger clusters than make test does; minutes to hours
 fuzz:  ## feed every parser spoilt input for SECONDS in all: make fuzz SECONDS=60
 	@deploy/setup develop
 	@$(PYTHON_BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+cuts:  ## cut the power after every call of acceptor and store, damage every file: an hour
+	@deploy/setup test
+	@POWER_CUTS=all FAILURES=1000 FLIPS=1000 $(PYTHON_BIN)/python -m pytest -s \
+	  tests/storage/test_power_cut.py tests/kvstore/test_power_cut.py \
+	  tests/kvstore/test_damaged_store.py $(ARGS)
 
 clean:  ## remove the data of `make run` and all caches
 	@deploy/clean data caches

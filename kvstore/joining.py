@@ -4,6 +4,11 @@ An empty directory is that of a lost disk, or the wrong one: a disk that is not 
 path. So a node that should have data and has none starts only when it is told to join. Then its
 store is fetched from the others (docs/PROTOCOL.md, section 7), and its acceptor, which may have
 forgotten votes, stays silent until it can take part again (section 8).
+
+A store that is damaged needs nobody's word: it cannot be believed, and another node that is not
+behind has all of it. It is set aside under another name, never removed, and a new one begins; the
+acceptor's log is not touched, so it goes on voting. Where nobody else can give a copy the node
+does not start: what is damaged may be the best there is.
 """
 
 from __future__ import annotations
@@ -13,10 +18,13 @@ from pathlib import Path
 
 import trio
 
+from kvstore.store import Store, StoreError
 from p4xos import generations, secret
 from p4xos.config import Cluster
 from p4xos.dialing import Unreachable, dial
 from p4xos.errors import P4xosError
+from p4xos.framing import Frame
+from p4xos.inquiries import ask_each
 from p4xos.storage.directory import read_contents
 from p4xos.storage.disk import RealDisk
 
@@ -24,6 +32,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 """How long another node is waited for: all of them may be starting."""
+COPY_PATIENCE_S = 3.0
+"""How long one that has a copy is looked for; whoever supervises the node starts it again."""
 TRY_AGAIN_S = 0.2
 
 
@@ -88,6 +98,72 @@ async def check(cluster: Cluster, name: str, *, join: bool) -> None:
         "have voted for is checkpointed, so for some seconds the cluster bears one failure less",
         name, source, silent,
     )  # fmt: skip
+
+
+async def open_store(cluster: Cluster, name: str) -> Store:
+    """Opens a node's store; a damaged one is set aside where another node can give a copy.
+
+    Raises:
+      StoreError: it cannot be used, for another reason than damage.
+      NodeLost: it is damaged, and nobody can give a copy.
+    """
+    directory = store_directory(cluster, name)
+    try:
+        return Store(directory, cluster.id)
+    except StoreError as error:
+        if not error.damaged:
+            raise
+        log.error("%s", error)
+        source = await _find_copy(cluster, name, error)
+    aside = generations.set_aside(directory)
+    log.error(
+        "the damaged store of node %s is kept in %s, and a copy is fetched from the others (%s has "
+        "one); look at the disk, and remove what is kept when the node has caught up",
+        name, aside, source,
+    )  # fmt: skip
+    return Store(directory, cluster.id)
+
+
+def condemn(cluster: Cluster, name: str, error: StoreError) -> None:
+    """Where a store in use turned out to be damaged, the next start must not trust it again."""
+    if error.damaged and error.directory == store_directory(cluster, name):
+        try:
+            generations.condemn(error.directory, str(error.__cause__ or error))
+        except OSError as failure:
+            log.error("the damage could not be noted in %s: %s", error.directory, failure)
+
+
+async def _find_copy(cluster: Cluster, name: str, damage: StoreError) -> str:
+    """The first other node whose replica lacks nothing that only peers have."""
+    others = {learner.node for learner in cluster.learners if learner.node != name}
+    if not others:
+        raise NodeLost(
+            f"{damage.what}; node {name} is the only one with a store, so nobody has a copy: "
+            "restore a backup into a new cluster (kvstore restore)"
+        )
+    problems: dict[str, str] = {}
+    with trio.move_on_after(COPY_PATIENCE_S):
+        while True:
+            for other, answer in (await ask_each(cluster, {"ask": "status", "id": 1})).items():
+                if other not in others:
+                    continue
+                if not isinstance(answer, Frame):
+                    problems[other] = str(answer)
+                    continue
+                status = answer.head.get("status")
+                learner = status.get("learner") if isinstance(status, dict) else None
+                if not isinstance(learner, dict) or not learner.get("delivered"):
+                    problems[other] = "it has no data itself"
+                elif learner.get("behind"):
+                    problems[other] = "it is behind itself"
+                else:
+                    return other
+            await trio.sleep(TRY_AGAIN_S)
+    told = "; ".join(f"{where}: {why}" for where, why in problems.items())
+    raise NodeLost(
+        f"{damage.what}; no other node can give a copy ({told}), so nothing was changed: start "
+        "the others first, then this one again"
+    )
 
 
 async def _find(cluster: Cluster, others: list[str]) -> str:

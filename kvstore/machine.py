@@ -230,6 +230,10 @@ class KvStateMachine:
         """As `StateMachine.snapshot`."""
         return self.store.snapshot(directory)
 
+    def verify(self, directory: Path) -> int:
+        """As `Verifying.verify`."""
+        return self.store.verify(directory)
+
     def install(self, directory: Path) -> None:
         """As `StateMachine.install`."""
         self.store.install(directory)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import Metric
 
+from p4xos import generations
 from p4xos.histogram import Histogram
 from p4xos.metrics import Families
 
@@ -69,6 +70,10 @@ def store_families(server: KvServer) -> Iterable[Metric]:
     out.counter("kvstore_slow_commands", meter.slowlog.count, "Entries made in the slow log.")
     out.gauge("kvstore_slow_log_entries", len(meter.slowlog), "Entries in the slow log now.")
     out.gauge("kvstore_applied_instance", server.store.applied, "The store holds all through it.")
+    out.gauge(
+        "kvstore_stores_set_aside", len(generations.kept_aside(server.store.directory)),
+        "Damaged stores kept beside the one in use: look at the disk, then remove them.",
+    )  # fmt: skip
     for space in server.store.keyspaces:
         count = space.count()
         if count or not space.database:

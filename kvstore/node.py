@@ -15,7 +15,7 @@ from kvstore.machine import KvStateMachine
 from kvstore.metrics import server_status, store_families
 from kvstore.report import node_sections
 from kvstore.server import KvServer
-from kvstore.store import Store
+from kvstore.store import StoreError
 from p4xos import logs
 from p4xos.application import OneByOne
 from p4xos.config import Cluster
@@ -38,14 +38,18 @@ def run(
     Raises:
       P4xosError, OSError: what could not be opened, or what broke.
     """
-    run_main(_main, cluster, name, join, node=name, log_format=log_format)
+    try:
+        run_main(_main, cluster, name, join, node=name, log_format=log_format)
+    except StoreError as error:
+        joining.condemn(cluster, name, error)
+        raise
 
 
 async def _main(cluster: Cluster, name: str, join: bool) -> None:
     # The port first: who starts a node twice, or two nodes on one port, leaves no trace on a disk.
     with bound_socket(endpoint(cluster, name)) as listener:
         await joining.check(cluster, name, join=join)
-        with Store(joining.store_directory(cluster, name), cluster.id) as store:
+        with await joining.open_store(cluster, name) as store:
             machine = KvStateMachine(
                 store, learner_id(cluster, name), alone=len(cluster.learners) == 1
             )

@@ -17,6 +17,8 @@ import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +44,8 @@ from kvstore.packing import DATABASES
 from kvstore.records import DATA, INDEX, U64, stamp_of
 from p4xos import checkpointed, generations
 from p4xos.errors import P4xosError
-from p4xos.generations import explain
+from p4xos.generations import Reached, explain
+from p4xos.write_ahead import WRITE_BUFFER_BYTES, WriteAhead
 
 __all__ = ["Keyspace", "Store", "StoreError"]
 
@@ -69,6 +72,10 @@ class StoreError(P4xosError):
     def __init__(self, directory: Path, what: str) -> None:
         super().__init__(f"store {directory}: {what}")
         self.directory = directory
+        self.what = f"store {directory}: {what.partition(';')[0]}"
+        """The same without what to do."""
+        self.damaged = what.startswith(generations.DAMAGED)
+        """Whether it holds something else than was written; nothing in it can be believed then."""
 
 
 class Store:
@@ -91,20 +98,29 @@ class Store:
         self._prepare()
         self._writing_out = threading.Lock()  # RocksDB must not be closed in the middle of it
         try:
+            condemned = generations.condemned(directory)
+            if condemned is not None:
+                raise StoreError(directory, explain(f"Corruption: found before: {condemned}"))
             self._live = generations.open_current(directory)
         except OSError as error:
             raise StoreError(directory, explain(error)) from error
         except ValueError as error:
             raise StoreError(directory, str(error)) from error
-        self._database = self._open(self._live)
+        fresh = not generations.is_marked(directory)
+        self._open(self._live, create=fresh)
+        self._reached: Reached | None = None
         try:
-            self._load_meta(fresh=not generations.is_marked(directory))
+            self._load_meta(fresh=fresh)
+            self._reached = Reached(directory)
+            short = self._reached.check(self._applied)
+            if short is not None:
+                raise StoreError(directory, short)
             generations.mark(directory, self._live)
         except OSError as error:
-            self._database.close()
+            self.abandon()
             raise StoreError(directory, explain(error)) from error
         except BaseException:
-            self._database.close()
+            self.abandon()
             raise
 
     def _prepare(self) -> None:
@@ -116,9 +132,12 @@ class Store:
         self.readers = [Reader(self, database) for database in range(DATABASES)]
         self._reset()
 
-    def _open(self, path: Path) -> Rdict:
+    def _open(self, path: Path, *, create: bool = False) -> None:
+        options = _options()
+        options.create_if_missing(create)  # else what is left of a damaged one would be removed
         try:
-            return Rdict(str(path), _options())
+            self._database = Rdict(str(path), options)
+            self._log = WriteAhead(self._database)
         except Exception as error:  # rocksdict raises plain Exception
             raise StoreError(self.directory, explain(error)) from error
 
@@ -146,7 +165,7 @@ class Store:
                 raise StoreError(self.directory, explain("Corruption: no format record"))
             try:
                 self._database[_META_FORMAT] = _FORMAT.pack(FORMAT, self.cluster)
-                self._database.flush_wal(True)
+                self._log.sync()
             except Exception as error:
                 raise StoreError(self.directory, explain(error)) from error
             return
@@ -264,7 +283,7 @@ class Store:
             if time != self._stored_time:
                 put(_META_TIME, time)
             put(_META_APPLIED, U64.pack(applied))
-            self._database.write(batch)
+            self._log.write(batch)
         except StoreError:
             raise
         except Exception as error:
@@ -310,7 +329,9 @@ class Store:
         through = self._applied
         if through > self._synced:
             try:
-                self._database.flush_wal(True)
+                self._log.sync()
+                if self._reached is not None:
+                    self._reached.write(through)
             except Exception as error:
                 raise StoreError(self.directory, explain(error)) from error
             self._synced = through
@@ -326,7 +347,7 @@ class Store:
         """
         with self._writing_out:
             try:
-                self._database.flush(True)
+                self._log.write_out()
             except Exception as error:
                 raise StoreError(self.directory, explain(error)) from error
 
@@ -344,6 +365,7 @@ class Store:
         """Writes a consistent copy into `directory`, which must not exist; returns its instance."""
         assert not self.memory.dirty, "a snapshot is taken between batches"
         try:
+            self._log.sync()  # the checkpoint begins a new log: see `write_ahead`
             Checkpoint(self._database).create_checkpoint(str(directory))
         except Exception as error:
             raise StoreError(directory, explain(error)) from error
@@ -384,7 +406,7 @@ class Store:
         with self._writing_out:
             self._database.close()
         self._live = incoming
-        self._database = self._open(incoming)
+        self._open(incoming)
         self._reset()
         self._load_meta(fresh=False)
         generations.drop_others(self.directory, incoming)
@@ -408,6 +430,7 @@ class Store:
             shutil.copyfile(snapshot / _BINDING_FILE, own)
         store = cls.__new__(cls)
         store.directory, store.clock = snapshot, wall_clock
+        store._reached = None
         store._prepare()
         try:
             store._database = Rdict(str(scratch), _options(), access_type=AccessType.read_only())
@@ -442,13 +465,46 @@ class Store:
         except Exception as error:
             raise StoreError(snapshot, explain(error)) from error
 
+    def verify(self, directory: Path) -> int:
+        """Reads all of a snapshot, which checks each block of it; returns its instance.
+
+        What was copied from a damaged table is as damaged, though it came whole. A worker thread
+        may call it, and nobody else uses the snapshot meanwhile.
+
+        Raises:
+          StoreError: it is damaged, or not of this cluster.
+        """
+        candidate = Store.__new__(Store)
+        candidate.directory, candidate.cluster = directory, self.cluster
+        candidate._prepare()
+        candidate._open(directory)
+        try:
+            candidate._load_meta(fresh=False)
+            found = [0] * DATABASES
+            for first, keys in groupby(candidate._all_keys(), key=itemgetter(0)):
+                if DATA <= first < DATA + DATABASES:
+                    found[first - DATA] = sum(1 for _ in keys)
+            if found != candidate.counts:
+                raise StoreError(directory, explain("Corruption: it has not the keys it counts"))
+            return candidate._applied
+        finally:
+            candidate._database.close()
+
+    def _all_keys(self) -> Iterator[bytes]:
+        reading = ReadOptions()
+        reading.fill_cache(False)  # type: ignore[call-arg]  # rocksdict's types miss the argument
+        try:
+            yield from self._database.keys(read_opt=reading)
+        except Exception as error:
+            raise StoreError(self.directory, explain(error)) from error
+
     @staticmethod
     def _check_snapshot(incoming: Path, cluster: int) -> None:
         """Opens a snapshot as a store would, without making it the one in use."""
         candidate = Store.__new__(Store)
         candidate.directory, candidate.cluster = incoming, cluster
         candidate._prepare()
-        candidate._database = candidate._open(incoming)
+        candidate._open(incoming)
         try:
             candidate._load_meta(fresh=False)
         finally:
@@ -469,11 +525,16 @@ class Store:
             self._database.close()
         except Exception as error:
             raise StoreError(self.directory, explain(error)) from error
+        finally:
+            if self._reached is not None:
+                self._reached.close()
 
     def abandon(self) -> None:
         """Closes the store behind an error; what was not synced may be lost, the log has it."""
         with suppress(Exception):  # the error that led here is the one to be told
             self._database.close()
+        if self._reached is not None:
+            self._reached.close()
 
     def __enter__(self) -> Self:
         return self
@@ -493,10 +554,10 @@ class Store:
 def _options() -> Options:
     """How RocksDB is opened; values that bound memory, disk or damage carry their reason."""
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    # A torn end of the log is a crash; anything else damaged is an error, not a silent cut.
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    options.set_write_buffer_size(32 << 20)
+    # Of what was not synced a power cut may keep a later piece and lose an earlier: the log then
+    # counts up to there. That nothing which was synced is cut off so, `generations.Reached` sees.
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(3)
     options.set_max_background_jobs(2)
     options.set_max_open_files(512)

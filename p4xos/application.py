@@ -83,6 +83,18 @@ class WritingOut(Protocol):
         ...
 
 
+@runtime_checkable
+class Verifying(Protocol):
+    """A state machine that can tell whether a snapshot is whole before it is installed."""
+
+    def verify(self, directory: Path) -> int:
+        """Reads all of a snapshot and returns its instance; P4xosError when it is damaged.
+
+        A worker thread may call it at any time.
+        """
+        ...
+
+
 class OneByOne:
     """A StateMachine, which takes payloads, as a BatchMachine."""
 
@@ -95,6 +107,8 @@ class OneByOne:
         self.install = machine.install
         if isinstance(machine, WritingOut):
             self.write_out = machine.write_out
+        if isinstance(machine, Verifying):
+            self.verify = machine.verify
 
     @property
     def applied(self) -> int:

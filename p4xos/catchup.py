@@ -18,11 +18,11 @@ import shutil
 
 import trio
 
-from p4xos.application import Application
+from p4xos.application import Application, Verifying
 from p4xos.config import Cluster
 from p4xos.dialing import ConnectionLost, Dialed, dial
 from p4xos.errors import P4xosError, Trimmed
-from p4xos.fetching import ANSWER_S, PROGRESS_S, Fetch
+from p4xos.fetching import ANSWER_S, PROGRESS_S, CopyInvalid, Fetch
 from p4xos.packing import unpack_runs_untrusted
 from p4xos.remote_errors import Refused, raise_error_untrusted
 from p4xos.secret import Secret
@@ -52,7 +52,8 @@ class CatchUp:
         """
         self._secret = secret
         self.counters = dict.fromkeys(
-            ("catch_ups", "tail_values", "copies_installed", "copy_bytes", "peer_failures"), 0
+            ("catch_ups", "tail_values", "copies_installed", "copies_refused", "copy_bytes",
+             "peer_failures"), 0
         )
         self._cluster = cluster
         self._application = application
@@ -193,11 +194,28 @@ class CatchUp:
         )
         try:
             through = await fetch.run(self._application.applied)
+            await self._verify(fetch.node, through)
             self.counters["copy_bytes"] += 0 if fetch.progress is None else fetch.progress.done
             self._install(fetch.node, through)
         finally:
             self._fetch = None
             shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _verify(self, node: str, through: int) -> None:
+        """A peer whose disk is damaged must not give the damage on: the copy is read, all of it."""
+        machine = self._application.machine
+        if not isinstance(machine, Verifying):
+            return
+        try:
+            reached = await trio.to_thread.run_sync(machine.verify, self._directory)
+        except P4xosError as error:
+            self.counters["copies_refused"] += 1
+            raise CopyInvalid(
+                node, f"look at the disk of node {node} ({error.__cause__ or error})"
+            ) from error
+        if reached != through:
+            self.counters["copies_refused"] += 1
+            raise CopyInvalid(node, f"it reaches instance {reached}, not {through}")
 
     def _install(self, node: str, through: int) -> None:
         """Replaces the state; without an await, so that nothing is applied in between."""

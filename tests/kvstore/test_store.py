@@ -14,6 +14,7 @@ from kvstore import memory as memory_module
 from kvstore import store as store_module
 from kvstore.keyspace import Keyspace
 from kvstore.store import Store, StoreError
+from p4xos.write_ahead import WriteAhead
 
 CLUSTER = 7
 SESSIONS = {b"table": b"sessions"}
@@ -265,7 +266,8 @@ def test_a_torn_end_of_the_log_is_a_crash_and_no_damage(tmp_path: Path) -> None:
     store = Store(tmp_path / "s", CLUSTER)
     for instance in range(1, 50):
         fill(store, 100, through=instance)
-    store.sync()
+        if instance == 40:
+            store.sync()
     subprocess.run(["cp", "-r", str(tmp_path / "s"), str(tmp_path / "copy")], check=True)
     store.close()
     victim = live_files(tmp_path / "copy", ".log")[-1]
@@ -274,6 +276,19 @@ def test_a_torn_end_of_the_log_is_a_crash_and_no_damage(tmp_path: Path) -> None:
     assert store.applied == 48
     assert store.keyspaces[0].count() == 100
     store.close()
+
+
+def test_a_log_that_ends_before_what_was_synced_is_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", CLUSTER)
+    for instance in range(1, 50):
+        fill(store, 100, through=instance)
+    store.sync()
+    subprocess.run(["cp", "-r", str(tmp_path / "s"), str(tmp_path / "copy")], check=True)
+    store.close()
+    victim = live_files(tmp_path / "copy", ".log")[-1]
+    victim.write_bytes(victim.read_bytes()[:-11])
+    with pytest.raises(StoreError, match=r"damaged .* durable through instance 49.* ends at 48"):
+        Store(tmp_path / "copy", CLUSTER)
 
 
 def test_a_failed_write_is_loud(tmp_path: Path) -> None:
@@ -288,6 +303,7 @@ def test_a_failed_write_is_loud(tmp_path: Path) -> None:
 
     real = store._database
     store._database = FullDisk()  # type: ignore[assignment]
+    store._log = WriteAhead(store._database)
     Keyspace(store, 0).put(b"k", b"v")
     with pytest.raises(StoreError, match=r"the disk is full .* make room"):
         store.commit(1, {})

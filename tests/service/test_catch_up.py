@@ -14,7 +14,7 @@ from kvstore.packing import join_value, pack_commands
 from p4xos import catchup, fetching
 from p4xos.client import Client
 from p4xos.effects import Effects
-from p4xos.logstore import Retention
+from p4xos.logstore import LogStore, Retention
 from p4xos.transfers import Copies
 from tests.service.clusters import Nodes, running, until
 
@@ -191,3 +191,51 @@ async def test_the_store_by_a_copy_while_writes_go_on(tmp_path: Path) -> None:
         await until(lambda: nodes.delivered("n3") >= target)
         assert counters(nodes, "n3")["copies_installed"] > 0
         nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_whose_disk_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it gives is as damaged as its tables, and comes whole: refused, and another is asked."""
+    monkeypatch.setattr(catchup, "PAUSE_S", 0.01)
+    spoilt: list[str] = []
+    snapshot = LogStore.snapshot
+
+    def damaged(self: LogStore, directory: Path) -> int:
+        through = snapshot(self, directory)
+        if not spoilt or spoilt == [str(self.directory)]:  # whoever is asked first
+            spoilt[:] = [str(self.directory)]
+            for table in directory.glob("*.sst"):
+                content = bytearray(table.read_bytes())
+                for position in range(0, len(content) // 2, 50):
+                    content[position] ^= 4
+                table.unlink()  # a link: the peer itself stays whole, so that the test goes on
+                table.write_bytes(content)
+        return through
+
+    monkeypatch.setattr(LogStore, "snapshot", damaged)
+    async with running(tmp_path, window=WINDOW, retention=SHORT) as nodes, writing(nodes):
+        await let_pass(nodes, 50)
+        await nodes.stop("n3")
+        await let_pass(nodes, 10 * WINDOW)
+        await nodes.start("n3")
+        await check_caught_up(nodes, "n3")
+        assert counters(nodes, "n3")["copies_refused"] > 0
+        assert counters(nodes, "n3")["copies_installed"] > 0
+        assert spoilt
+
+
+async def test_an_older_copy_of_the_whole_store(tmp_path: Path) -> None:
+    """As from a file-level backup: what it reports is true of it, and it fetches what it lacks."""
+    async with running(tmp_path, window=WINDOW, retention=SHORT) as nodes, writing(nodes):
+        await let_pass(nodes, 3 * WINDOW)
+        await nodes.stop("n3")
+        shutil.copytree(nodes.store_directory("n3"), tmp_path / "older")
+        await nodes.start("n3")
+        await let_pass(nodes, 10 * WINDOW)
+        await nodes.stop("n3")
+        shutil.rmtree(nodes.store_directory("n3"))
+        shutil.move(tmp_path / "older", nodes.store_directory("n3"))
+        await nodes.start("n3")
+        await check_caught_up(nodes, "n3")
+        assert counters(nodes, "n3")["copies_installed"] > 0

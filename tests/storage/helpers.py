@@ -12,7 +12,6 @@ import numpy as np
 from p4xos import wire
 from p4xos.roles.acceptor import Acceptor
 from p4xos.storage import AcceptorLog, Disk, Forgetful, Restored, create_mark
-from p4xos.testing.disk import SimulatedDisk
 from p4xos.wire import Frame, Rows, Type
 
 CLUSTER, GROUP, ACCEPTOR, WINDOW = 0xC0FFEE, 3, 1, 8
@@ -100,13 +99,19 @@ class Node:
     """The real role on a log."""
 
     def __init__(
-        self, disk: SimulatedDisk, *, window: int = WINDOW, segment_bytes: int = SEGMENT_BYTES
+        self,
+        disk: Disk,
+        directory: Path = DIRECTORY,
+        *,
+        window: int = WINDOW,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self.acceptor = Acceptor(
             frame=Frame(CLUSTER, GROUP, ACCEPTOR), acceptors=3, window=window, value_bytes=200
         )
         opened = open_log(
             disk,
+            directory,
             window=window,
             carry_over=self.acceptor.carry_over,
             segment_bytes=segment_bytes,

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p4xos.storage import Forgetful, Restored, StorageError
+from p4xos.storage import Forgetful, Restored, StorageError, create_mark
 from p4xos.storage.directory import MARK_NAME, segment_path
 from p4xos.storage.frames import encode_frame, scan, unpack_segment_header
 from p4xos.testing.disk import SimulatedDisk
 from p4xos.wire import Message
 from tests.storage.helpers import (
     DIRECTORY,
+    OWNER,
     new_log,
     open_log,
     promise,
@@ -273,3 +274,88 @@ def test_a_damaged_mark() -> None:
     opened = open_log(disk)
     assert isinstance(opened, Forgetful)
     assert opened.path == DIRECTORY / MARK_NAME
+
+
+def test_a_mark_changed_anywhere() -> None:
+    disk = SimulatedDisk()
+    create_mark(DIRECTORY, **OWNER, disk=disk)
+    path = DIRECTORY / MARK_NAME
+    good = disk.files()[path]
+    changed = [good[:size] for size in range(len(good))]
+    for position in range(8 * len(good)):
+        data = bytearray(good)
+        data[position // 8] ^= 1 << position % 8
+        changed.append(bytes(data))
+    for content in changed:
+        disk.put(path, content)
+        before = disk.files()
+        opened = open_log(disk)
+        assert isinstance(opened, Forgetful)
+        assert disk.files() == before
+
+
+def test_segments_that_are_swapped_or_written_twice() -> None:
+    disk = rolled_log()
+    names = [DIRECTORY / name for name in segments(disk)]
+    good = {name: disk.files()[name] for name in names}
+    for one in names:
+        for other in names:
+            if one == other:
+                continue
+            for first, second in ((good[other], good[one]), (good[one], good[one])):
+                disk.put(one, first)
+                disk.put(other, second)
+                opened = open_log(disk)
+                assert isinstance(opened, Forgetful), (one, other)
+                assert "under another name" in opened.reason
+                disk.put(one, good[one])
+                disk.put(other, good[other])
+
+
+def test_an_older_copy_of_any_segment_but_the_last() -> None:
+    """Its end was followed by more: a seal, or the next segment's first frame, tells."""
+    disk = SimulatedDisk()
+    log = new_log(disk)
+    older: dict[str, bytes] = {}
+    for instance in range(1, 9):
+        log.append([vote(instance, value=b"x" * 300)])
+        for name in segments(disk):
+            older.setdefault(name, disk.files()[DIRECTORY / name])
+    log.close()
+    tried = 0
+    for name in segments(disk)[:-1]:
+        now = disk.files()[DIRECTORY / name]
+        frames = len(scan(now, (header := unpack_segment_header(now)).salt, header.first_frame)[0])
+        then = older[name]
+        if len(scan(then, header.salt, header.first_frame)[0]) == frames:
+            continue
+        disk.put(DIRECTORY / name, then)
+        opened = open_log(disk)
+        assert isinstance(opened, Forgetful)
+        assert "damaged or missing" in opened.reason
+        disk.put(DIRECTORY / name, now)
+        tried += 1
+    assert tried > 1
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_sector_of_zeros_before_the_end(sector: int) -> None:
+    """What is gone is missed, as long as anything is left behind it.
+
+    Zeros through the very end look like a log that is shorter, and one torn record, as no file can
+    tell by itself: a disk that loses what it had synced there goes unnoticed.
+    """
+    disk = SimulatedDisk()
+    log = new_log(disk, segment_bytes=4 * sector)
+    appends = [[vote(instance, value=b"y" * 150)] for instance in range(1, 4 * sector // 250)]
+    for records in appends:
+        log.append(records)
+    log.close()
+    assert log.counters["rolls"] == 0
+    good = disk.files()[FIRST]
+    last = scan(good, unpack_segment_header(good).salt, 1).frames[-1]
+    starts = range(0, last.offset - sector, sector // 2)
+    assert len(starts) > 3
+    for start in starts:
+        disk.put(FIRST, good[:start] + bytes(sector) + good[start + sector :])
+        assert check(disk, [records_of(records) for records in appends]) == "forgetful", start
