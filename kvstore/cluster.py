@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kvstore.config import endpoints, with_endpoints
+from kvstore.config import endpoints, served_at, with_endpoints
 from kvstore.joining import is_lost
 from p4xos.config import PEER_OFFSET, Cluster
 from p4xos.creation import Wanted
@@ -17,10 +17,15 @@ from p4xos.ports import free_addresses
 from p4xos.tables import Address
 
 _PING = b"*1\r\n$4\r\nPING\r\n"
+_ANSWERS = (b"+PONG", b"-NOAUTH")
 
 
 class StoreApplication:
     """Nodes that serve RESP (p4xos.launcher.Application)."""
+
+    def __init__(self) -> None:
+        """Knows no cluster yet."""
+        self._tls_only: set[Address] = set()
 
     def complete(self, cluster: Cluster, wanted: Wanted) -> Cluster:
         """A new cluster with a RESP endpoint for each node."""
@@ -43,11 +48,14 @@ class StoreApplication:
 
     def endpoints(self, cluster: Cluster) -> Mapping[str, Address]:
         """Where each node serves RESP."""
+        self._tls_only = {s.first for s in served_at(cluster).values() if s.address is None}
         return endpoints(cluster)
 
     async def ready(self, endpoint: Address) -> bool:
-        """Whether the store answers PING."""
-        return await exchange(endpoint, _PING, lambda answer: answer.startswith(b"+PONG"))
+        """Whether the store answers PING, or wants a password; behind TLS, whether it listens."""
+        if endpoint in self._tls_only:
+            return await exchange(endpoint, b"", lambda answer: True)
+        return await exchange(endpoint, _PING, lambda answer: answer.startswith(_ANSWERS))
 
     def try_it(self, cluster: Cluster) -> Sequence[str]:
         """Commands to type: write at one node, read at another, measure at the last."""

@@ -318,14 +318,24 @@ class Node:
         return watching.status(self)
 
 
-async def until_signalled(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs an async function until it ends, or SIGTERM, SIGINT or SIGHUP asks it to stop."""
+async def until_signalled(
+    main: Callable[[], Awaitable[None]], again: Callable[[], None] | None = None
+) -> None:
+    """Runs an async function until it ends, or SIGTERM, SIGINT or SIGHUP asks it to stop.
+
+    Args:
+      main: the function.
+      again: what SIGHUP does instead: to read files again.
+    """
     stop = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     with trio.open_signal_receiver(*stop) as signals:
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
                 async for number in signals:
+                    if number == signal.SIGHUP and again is not None:
+                        again()
+                        continue
                     log.info("stopping on %s", signal.Signals(number).name)
                     nursery.cancel_scope.cancel()
                     return
