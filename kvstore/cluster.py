@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kvstore.config import endpoints, served_at, with_endpoints
+from kvstore.config import client_rules, endpoints, served_at, with_endpoints
 from kvstore.joining import is_lost
 from p4xos.config import PEER_OFFSET, Cluster
 from p4xos.creation import Wanted
@@ -51,6 +51,12 @@ class StoreApplication:
         self._tls_only = {s.first for s in served_at(cluster).values() if s.address is None}
         return endpoints(cluster)
 
+    def _flags(self, cluster: Cluster) -> str:
+        """What redis-cli needs beside the port."""
+        users = " --user NAME --askpass" if client_rules(cluster).users is not None else ""
+        tls_only = any(served.address is None for served in served_at(cluster).values())
+        return f" --tls --cacert FILE{users}" if tls_only else users
+
     async def ready(self, endpoint: Address) -> bool:
         """Whether the store answers PING, or wants a password; behind TLS, whether it listens."""
         if endpoint in self._tls_only:
@@ -60,6 +66,7 @@ class StoreApplication:
     def try_it(self, cluster: Cluster) -> Sequence[str]:
         """Commands to type: write at one node, read at another, measure at the last."""
         ports = [address.port for address in endpoints(cluster).values()]
+        flags = self._flags(cluster)
         if shutil.which("redis-cli") is None:
             shell = shlex.join([sys.executable, "-m", "kvstore", "shell", "--port", str(ports[0])])
             return [
@@ -67,7 +74,7 @@ class StoreApplication:
                 "redis-cli does the same; it comes with Debian's package redis-tools",
             ]
         return [
-            f"redis-cli -p {ports[0]} set greeting hello",
-            f"redis-cli -p {ports[-1]} get greeting",
+            f"redis-cli -p {ports[0]}{flags} set greeting hello",
+            f"redis-cli -p {ports[-1]}{flags} get greeting",
             f"redis-benchmark -p {ports[-1]} -t set -n 100000 -c 64 -q",
         ]

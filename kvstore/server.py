@@ -22,18 +22,18 @@ from time import monotonic
 
 import trio
 
-from kvstore import admission, authentication, commands
+from kvstore import admission, authentication
 from kvstore.admission import LOOK_S, Admission
-from kvstore.authentication import WRONG, Authenticator
+from kvstore.authentication import Authenticator
 from kvstore.batcher import WriteBatcher
 from kvstore.commands.client import Client, Section, ServerFacts
-from kvstore.commands.permissions import views
 from kvstore.commands.table import Entry
 from kvstore.commands.transactions import add_watched
 from kvstore.connection import Connection, Run
 from kvstore.keyspace import NeedsTime
 from kvstore.limits import Limits
 from kvstore.listening import listen
+from kvstore.logins import Logins
 from kvstore.machine import KvStateMachine
 from kvstore.meter import Meter
 from kvstore.monitors import Monitors
@@ -91,7 +91,6 @@ class KvServer:
         self.machine = machine
         self.store = machine.store
         self.tls = None if tls is None else tls[1]
-        self.access = access
         self._listeners: dict[int, tuple[socket.socket, ServerTls | None]] = {}
         """By descriptor."""
         for each, speaks in ((listener, None), tls or (None, None)):
@@ -114,9 +113,7 @@ class KvServer:
         )
         """What happened since the start, by reason."""
         self.admission = Admission(limits or Limits(), self.counters, self._close)
-        self._views = {} if access is None else views(commands.TABLE)
-        """What clients may run, by rights."""
-        self._nursery: trio.Nursery | None = None
+        self.logins = Logins(access, self.admission, self._watch, self._answered)
         self.meter = Meter()
         """What commands took."""
         self._facts = ServerFacts(
@@ -133,7 +130,9 @@ class KvServer:
         self._facts.pause = self._pause
         self._facts.reload = self.store.memory.forget
         self._facts.access = access
-        self._facts.forget = self._forget
+        self._facts.forget = lambda client: self.logins.forget(
+            client, self._connections.values()
+        )
         self._facts.copies = lambda: copies
         self._facts.applied = lambda: self.store.applied
         self._time = TimeKeeper(self.store, self._batcher, machine.origin, self._wake_up)
@@ -169,7 +168,7 @@ class KvServer:
             assert self._epoll is not None
             task_status.started(self.port or self.tls_port)
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self.logins.nursery = nursery
                 nursery.start_soon(self._time.run)
                 nursery.start_soon(self._look)
                 await self._serve(self._epoll)
@@ -287,9 +286,7 @@ class KvServer:
             self._connections[spoken.fileno()] = connection
             self._epoll.register(spoken.fileno(), select.EPOLLIN)
             self.admission.came(connection)
-            if self._views:
-                client.view = self._views[""]
-            if self._views or tls is not None:
+            if self.logins.limit(client) or tls is not None:
                 self.admission.begin(connection)
 
     def _receive_newcomer(self, connection: Connection, events: int) -> None:
@@ -344,7 +341,7 @@ class KvServer:
                 connection.started = self.meter.start(entries, run, writes=False)
                 self._reads.append((connection, list(zip(entries, run, strict=True))))
             elif connection.client.asked is not None:
-                self._authenticate(connection)
+                self.logins.check(connection)
             if self._monitors and connection.client.execution is None:
                 self._monitors.show(connection.client, run[: connection.outstanding])
         if connection.ended or connection.out:
@@ -404,60 +401,14 @@ class KvServer:
         self.admission.turned_away("outputs_overrun", connection.client.address, why)
         self._close(connection)
 
-    def _authenticate(self, connection: Connection) -> None:
-        """Checks a password meanwhile; to this connection it is a run under way."""
-        assert self._nursery is not None
-        connection.outstanding = 1
-        connection.blocked = True  # who has not authenticated is not read ahead
-        self._watch(connection)
-        self._nursery.start_soon(self._verify, connection)
-
-    async def _verify(self, connection: Connection) -> None:
-        client, access = connection.client, self.access
-        asked, client.asked = client.asked, None
-        assert asked is not None
-        assert access is not None
-        reply: Reply
-        try:
-            user = await access.verify(asked, client.host)
-            if not access.knows(user):  # the users were read again meanwhile
-                raise CommandError(WRONG)
-        except CommandError as error:
-            reply = error.reply
-            client.failures += 1
-        else:
-            client.user, client.view = user, self._views.get(user.rights)
-            reply = asked.finish()
-        if connection.closed:
-            return
-        if client.user is not None:
-            self.admission.known(connection)
-        connection.blocked = False
-        connection.complete([reply])
-        if client.failures >= authentication.FAILURES_MAX:
-            connection.hang_up()
+    def _answered(self, connection: Connection) -> None:
+        """An AUTH has its answer, from outside of a turn."""
         self._dirty.append(connection)
         self.flush()
 
-    def _forget(self, client: Client) -> None:
-        """Makes a client that must authenticate again a newcomer (RESET)."""
-        if client.user is not None:  # else it is a newcomer, and gets no new time
-            client.user, client.view = None, self._views[""]
-            for connection in self._connections.values():
-                if connection.client is client:
-                    self.admission.begin(connection)
-                    return
-
     def reload(self) -> None:
         """Reads users and certificates again; what is no good stays as it was, and is told."""
-        if self.access is not None:
-            self.access.reload()
-            for connection in list(self._connections.values()):
-                user = connection.client.user
-                if user is not None and not self.access.knows(user):
-                    why = f"user {user.name} was removed or changed"
-                    self.admission.turned_away("users_gone_closed", connection.client.address, why)
-                    self._close(connection)
+        self.logins.reload(self._connections.values(), self._close)
         if self.tls is not None:
             try:
                 self.tls.reload()
@@ -652,7 +603,7 @@ class KvServer:
     @property
     def counted(self) -> dict[str, int]:
         """All that was counted since the start, by reason."""
-        access = self.access
+        access = self.logins.access
         asked = dict.fromkeys(authentication.COUNTERS, 0) if access is None else access.counters
         return {**self.counters, **asked, **self.machine.counters}
 

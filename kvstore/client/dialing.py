@@ -17,7 +17,7 @@ from p4xos.tables import Address
 
 DIAL_S = 2.0
 """A node that takes longer to answer a greeting is of no use now; the next one is tried."""
-AUTHENTICATING_S = 5.0
+AUTHENTICATING_S = 10.0
 """The same where it checks a password: that is slow on purpose the first time."""
 RECEIVE_BYTES = 16384
 _REFUSALS = frozenset(("WRONGPASS", "NOAUTH", "NOPERM"))

@@ -486,7 +486,7 @@ async def test_our_client_gives_up_when_no_node_lets_it_in(guarded: Running) -> 
 
 
 async def test_a_client_that_goes_away_while_its_password_is_checked(guarded: Running) -> None:
-    access = guarded.server.access
+    access = guarded.server.logins.access
     assert access is not None
     access._threads.acquire_nowait()
     talker = await guarded.connect()
