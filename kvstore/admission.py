@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEWCOMERS_MAX = 1024
-"""With the bounds of each, some 200 MiB."""
+"""With the bounds of each, some 200 MiB. Never more than half of `max_clients`: else strangers who
+only connect would keep everybody out."""
 NEWCOMER_OUTPUT_BYTES = 64 * 1024
 """Replies that a newcomer does not take; then it is closed."""
 HANDSHAKES_OF_TURN = 16
@@ -100,10 +101,11 @@ class Admission:
         connection.parser.bound(newcomer=True)
         self.newcomers.pop(connection, None)
         self.newcomers[connection] = monotonic()
-        while len(self.newcomers) > NEWCOMERS_MAX:
+        most = min(NEWCOMERS_MAX, max(1, self.max_clients // 2))
+        while len(self.newcomers) > most:
             oldest = next(iter(self.newcomers))
             if not self._is_known(oldest):
-                why = f"more than {NEWCOMERS_MAX} connections have not authenticated"
+                why = f"more than {most} connections have not authenticated"
                 self.turned_away("newcomers_displaced", oldest.client.address, why)
                 self._close(oldest)
 

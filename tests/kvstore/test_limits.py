@@ -167,6 +167,18 @@ async def test_who_does_not_authenticate_in_time_is_closed(tmp_path: Path) -> No
         await known.expect(b"+PONG\r\n")
 
 
+async def test_strangers_cannot_take_all_places(tmp_path: Path) -> None:
+    limits = Limits(max_clients=4)
+    async with serving(tmp_path, users=users_file(tmp_path), limits=limits) as running:
+        strangers = [await running.connect() for _ in range(6)]
+        for stranger in strangers[:4]:
+            assert await stranger.rest() == b""
+        await connect_as(running, "reader")
+        await connect_as(running, "default")
+        assert running.server.counters["newcomers_displaced"] > 0
+        assert running.server.counters["connections_refused"] == 0
+
+
 async def test_a_newcomer_gains_no_time_by_reset(tmp_path: Path) -> None:
     limits = Limits(greeting_timeout_s=0.3)
     async with serving(tmp_path, users=users_file(tmp_path), limits=limits) as running:

@@ -264,6 +264,21 @@ async def test_a_handshake_has_a_time(
         assert "has not shown who it is within 0.1 s" in caplog.text
 
 
+async def test_a_silent_client_is_told_that_it_is_closed(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvstore.server.LOOK_S", 0.01)
+    limits = Limits(idle_timeout_s=0.1)
+    async with serving(tmp_path, tls=ServerTls(certificates.files), limits=limits) as running:
+
+        def use() -> bytes:
+            with connected(running.server.tls_port, certificates.client_context()) as client:
+                return client.recv(1)  # an end without close_notify would raise
+
+        assert await in_thread(use) == b""
+        assert running.server.counters["idle_closed"] == 1
+
+
 async def test_the_oldest_of_too_many_newcomers_goes(
     tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
