@@ -147,9 +147,14 @@ class TlsSocket:
         try:
             if not self.established:
                 self.handshake()
+                # What came with its end is read next time, once the server knows who this is: epoll
+                # tells of it again, since OpenSSL has not taken it from the kernel.
+                raise BlockingIOError
             return self._socket.recv(size)
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
+        except BlockingIOError:
+            raise
         except OSError as error:
             self.failure = reason(error)
             raise

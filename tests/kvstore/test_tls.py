@@ -122,6 +122,40 @@ async def test_commands_of_all_sizes_and_pipelines(
     assert not guarded.server.admission.newcomers
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_what_comes_with_the_end_of_the_handshake(
+    guarded: Running, certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    """A long command in one segment with it: the bounds of newcomers are not for it."""
+    context = certificates.client_context()
+    context.maximum_version = version
+    arrived, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(arrived, leaving, server_hostname="127.0.0.1")
+    value = b"v" * 40_000
+
+    def use() -> None:
+        with socket.create_connection(("127.0.0.1", guarded.server.tls_port), 20) as sock:
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    sock.sendall(leaving.read())
+                    arrived.write(sock.recv(65536))
+            client.write(pack(b"SET", b"a", value))
+            sock.sendall(leaving.read())
+            while True:
+                try:
+                    assert client.read(100) == b"+OK\r\n"
+                    break
+                except ssl.SSLWantReadError:
+                    data = sock.recv(65536)
+                    assert data
+                    arrived.write(data)
+
+    await in_thread(use)
+
+
 async def test_plain_and_tls_clients_share_a_server(
     guarded: Running, certificates: Certificates
 ) -> None:
