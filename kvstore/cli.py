@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from kvstore.users import PASSWORD_VARIABLE, RIGHTS
 from p4xos import arguments
 from p4xos.config import Cluster
 from p4xos.creation import DEFAULT_BASE_PORT, Wanted
@@ -157,12 +158,40 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "-p", "--port", type=_port, default=DEFAULT_BASE_PORT, help="default: %(default)s"
     )
+    verb.add_argument(
+        "--user", metavar="NAME",
+        help=f"authenticates; the password is in {PASSWORD_VARIABLE}, or is asked for",
+    )  # fmt: skip
+    verb.add_argument("--tls", action="store_true", help="speak TLS; the port is then that behind")
+    verb.add_argument(
+        "--tls-ca", type=Path, metavar="FILE",
+        help="whose certificates are trusted (PEM); default: those that this machine trusts",
+    )  # fmt: skip
+    verb.add_argument(
+        "--tls-certificate", type=Path, metavar="FILE",
+        help="the client's own, with its key in the file, where nodes want one",
+    )  # fmt: skip
     # REMAINDER: what follows the first word is the command's own, dashes and all.
     verb.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="COMMAND",
         help="one command; without it commands are read from standard input",
     )  # fmt: skip
     verb.set_defaults(call=_shell, parser=verb)
+
+    verb = verbs.add_parser("users", help="change or check the file of users of the client port")
+    verb.add_argument("action", choices=("add", "remove", "list", "check"), help="what to do")
+    verb.add_argument("user", nargs="?", metavar="NAME", help="whom to add or remove")
+    place = verb.add_mutually_exclusive_group(required=True)
+    place.add_argument("--file", type=Path, help="the users file; add makes it")
+    place.add_argument(
+        "--cluster", metavar="FILE", type=Path, help="the cluster file, which names the users file"
+    )
+    verb.add_argument(
+        "--rights", choices=RIGHTS,
+        help="of one who is added: to read; to write too; to administer too (must be given)",
+    )  # fmt: skip
+    verb.add_argument("--json", action="store_true", help="list: one line of JSON, for scripts")
+    verb.set_defaults(call=_users, parser=verb)
     return parser
 
 
@@ -309,5 +338,29 @@ def _check(flags: argparse.Namespace) -> int:
 
 def _shell(flags: argparse.Namespace) -> int | None:
     from kvstore import shell
+    from kvstore.tls import client_context
 
-    return shell.run(flags.host, flags.port, flags.words)
+    tls = None
+    if flags.tls or flags.tls_ca is not None or flags.tls_certificate is not None:
+        tls = client_context(flags.tls_ca, flags.tls_certificate)
+    credentials = None if flags.user is None else (flags.user, shell.password_of(flags.user))
+    with_whom = shell.Shell(flags.host, flags.port, tls=tls, credentials=credentials)
+    return shell.run(with_whom, flags.words)
+
+
+def _users(flags: argparse.Namespace) -> None:
+    from kvstore import userfile
+
+    path = flags.file or userfile.named_in(Cluster.load(flags.cluster))
+    if flags.action in ("add", "remove") and flags.user is None:
+        raise ValueError(f"users {flags.action}: the name is missing: users {flags.action} NAME")
+    if flags.action == "add":
+        print(userfile.add(path, flags.user, flags.rights))
+    elif flags.action == "remove":
+        print(userfile.remove(path, flags.user))
+    else:
+        found = userfile.listed(path)
+        if flags.action == "list":
+            arguments.print_data(found, flags.json)
+        else:
+            print(f"{path} is good: {len(found)} users")

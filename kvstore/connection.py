@@ -21,6 +21,7 @@ from kvstore.commands.transactions import NOT_QUEUED, check_queued, refused
 from kvstore.meter import Started
 from kvstore.replies import CommandError, Reply, encode, error_bytes, internal_error
 from kvstore.resp import ChunkReader, Command, CommandParser
+from kvstore.tls import TlsSocket
 
 RECEIVE_BYTES = 64 * 1024
 """One read of a socket; with it, what a connection may hold above its other bounds."""
@@ -28,7 +29,8 @@ BACKLOG_BYTES = 1 << 20
 """Bytes received as commands that wait for the run under way; beyond it the socket is not read."""
 OUTPUT_BYTES = 4 << 20
 """Replies that the client does not take; beyond it nothing of this client is read or run.
-A client that sends more than this and the backlog before it reads anything blocks itself."""
+A client that sends more than this and the backlog before it reads anything blocks itself, and is
+closed once it has taken nothing for [clients] `stalled_timeout_s`."""
 RUN_COMMANDS = 1024
 """Commands looked at for one run: bounds how long one client keeps the others waiting."""
 RIDING_READS = 64
@@ -53,7 +55,9 @@ class Connection:
         "reads", "run_bytes", "sock", "started", "unsent",
     )
 
-    def __init__(self, sock: socket.socket, client: Client, chunks: ChunkReader) -> None:
+    def __init__(
+        self, sock: socket.socket | TlsSocket, client: Client, chunks: ChunkReader
+    ) -> None:
         self.sock = sock
         self.client = client
         self.parser = CommandParser(chunks)
@@ -126,7 +130,10 @@ class Connection:
         """
         backlog = self.backlog
         client = self.client
-        known, find = commands.SPELLINGS.get, commands.find
+        view = client.view
+        known, find = (
+            (commands.SPELLINGS.get, commands.find) if view is None else (view.known, view.find)
+        )
         run: list[Entry] = []
         start = reads = position = 0
         writes = False
@@ -142,8 +149,10 @@ class Connection:
                     break  # answered once the run is
                 start = position + 1
                 self._answer(entry, command)
-                if client.closing or client.asleep_until:
+                if client.closing or client.asleep_until or client.asked is not None:
                     break
+                if client.view is not view:
+                    break  # by RESET: what follows is looked up as it is allowed now
                 if client.execution is not None:
                     self._keep(backlog[start:])
                     return [client.execution.command], [commands.EXEC], True
@@ -195,8 +204,10 @@ class Connection:
                     self._hang_up_on_http()
                     return
                 raise wrong_arity(entry)
+            if client.view is not None:
+                client.view.check(entry, command)
             if client.transaction is not None:
-                check_queued(entry, command)
+                check_queued(client, entry, command)
         except CommandError as error:
             self._say(refused(client, entry, error))
             return
@@ -213,8 +224,8 @@ class Connection:
             reply = error.reply
         except Exception as error:
             reply = internal_error(entry.full_name, error)
-        if client.execution is not None:
-            return  # the log answers
+        if client.execution is not None or client.asked is not None:
+            return  # the log answers, or the check of a password
         self._say(reply)
 
     def _say(self, reply: Reply) -> None:
@@ -227,6 +238,11 @@ class Connection:
         """A browser made to send commands must not reach the store with what follows."""
         self.out.append(_HTTP)
         self.client.closing = True
+
+    def hang_up(self) -> None:
+        """Nothing more is read or run; what is answered still leaves."""
+        self._keep([])
+        self.ended = True
 
     def complete(self, replies: Sequence[Reply]) -> None:
         """Ends the run under way with these replies, one for each of its commands."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
+from kvstore.limits import keep_alive
 from p4xos.errors import P4xosError
 from p4xos.ports import holder
 
@@ -35,6 +36,7 @@ def bound_socket(address: tuple[str, int]) -> socket.socket:
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keep_alive(bound)
         bound.setblocking(False)
         bound.bind(resolved)
     except OSError as error:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from kvstore.redaction import redacted
 from kvstore.slowlog import SlowLog, shown
 from p4xos.histogram import Histogram
 
@@ -81,7 +82,9 @@ class Meter:
         self.commands[entry] += 1
         took_s = perf_counter() - began
         if took_s >= self.slowlog.threshold_s:
-            self.slowlog.note(took_s, shown(command), address=client.address, name=client.name)
+            self.slowlog.note(
+                took_s, shown(redacted(command)), address=client.address, name=client.name
+            )
 
     def status(self) -> dict[str, object]:
         """As data, for `Node.status`."""

@@ -47,7 +47,7 @@ def server_status(server: KvServer) -> dict[str, object]:
             if (count := space.count())
         },
         "bytes": server.store.sizes(),
-        "counters": {**server.counters, **server.machine.counters},
+        "counters": server.counted,
         **server.meter.status(),
     }
 
@@ -56,8 +56,16 @@ def store_families(server: KvServer) -> Iterable[Metric]:
     """All metrics of the store's server."""
     out = Families()
     out.gauge("kvstore_clients", server.connected, "Clients connected now.")
-    out.gauge("kvstore_clients_max", server.max_clients, "More clients than this are refused.")
-    _count(out, {**server.counters, **server.machine.counters})
+    most = server.admission.max_clients
+    out.gauge("kvstore_clients_max", most, "More clients than this are refused.")
+    newcomers = len(server.admission.newcomers)
+    out.gauge("kvstore_newcomers", newcomers, "Clients that have not authenticated yet.")
+    if server.tls is not None:
+        out.gauge(
+            "kvstore_tls_certificate_expires_seconds", server.tls.expires_at,
+            "When the certificate ends, in seconds since the epoch.",
+        )  # fmt: skip
+    _count(out, server.counted)
     meter = server.meter
     for entry, count in list(meter.commands.items()):
         name = entry.full_name.decode()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import TYPE_CHECKING
 
+from kvstore.redaction import NEVER_SHOWN, redacted
 from kvstore.resp import Command
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 ARGUMENT_BYTES_MAX = 1024
 """Of a longer word the beginning is shown: values of megabytes would drown the one who looks on."""
-_SECRET = frozenset((b"auth", b"hello"))
 _UNPLAIN = re.compile(rb"[^ !#-\[\]-~]")
 _NAMED = {b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\a": b"\\a", b"\b": b"\\b",
           b'"': b'\\"', b"\\": b"\\\\"}  # fmt: skip
@@ -62,9 +62,9 @@ class Monitors:
         source = b"[%d %b]" % (client.database, client.address.encode())
         now = b"%.6f" % time()
         lines = b"".join(
-            b"+%b %b %b\r\n" % (now, source, b" ".join(map(quoted, command)))
+            b"+%b %b %b\r\n" % (now, source, b" ".join(map(quoted, redacted(command))))
             for command in commands
-            if command[0].lower() not in _SECRET
+            if command[0].lower() not in NEVER_SHOWN
         )
         for connection in list(self._connections) if lines else ():
             if connection.closed or not connection.client.monitoring:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import socket
+import time
+from contextlib import ExitStack
 
 import trio
 
 from kvstore import joining
-from kvstore.config import endpoint
+from kvstore.authentication import Authenticator
+from kvstore.config import ClientRules, client_rules, serves_at
 from kvstore.digest import Answers
 from kvstore.listening import bound_socket
 from kvstore.machine import KvStateMachine
@@ -16,12 +18,15 @@ from kvstore.metrics import server_status, store_families
 from kvstore.report import node_sections
 from kvstore.server import KvServer
 from kvstore.store import StoreError
+from kvstore.tls import ServerTls
 from p4xos import logs
-from p4xos.application import OneByOne
+from p4xos.application import Application, OneByOne
 from p4xos.config import Cluster
 from p4xos.node import Node, run_main, until_signalled
 
 log = logging.getLogger(__name__)
+
+_EXPIRES_SOON_S = 30 * 86400
 
 
 def run(
@@ -46,16 +51,33 @@ def run(
 
 
 async def _main(cluster: Cluster, name: str, join: bool) -> None:
-    # The port first: who starts a node twice, or two nodes on one port, leaves no trace on a disk.
-    with bound_socket(endpoint(cluster, name)) as listener:
+    served, rules = serves_at(cluster, name), client_rules(cluster)
+    access = None if rules.users is None else Authenticator(rules.users)
+    tls = None
+    # The ports first: who starts a node twice, or two nodes on one port, leaves no trace on a disk.
+    with ExitStack() as stack:
+        listener = None
+        if served.address is not None:
+            listener = stack.enter_context(bound_socket(served.address))
+        if served.tls_address is not None and rules.tls is not None:
+            spoken = ServerTls(rules.tls)
+            _tell_expiry(spoken, rules)
+            tls = stack.enter_context(bound_socket(served.tls_address)), spoken
         await joining.check(cluster, name, join=join)
         with await joining.open_store(cluster, name) as store:
             machine = KvStateMachine(
                 store, learner_id(cluster, name), alone=len(cluster.learners) == 1
             )
             with Node(cluster, name).open(OneByOne(machine)) as node:
-                server = _server(node, machine, listener)
-                await until_signalled(lambda: _serve(node, server), server.leave)
+                server = KvServer(
+                    node_application(node), machine, listener,
+                    lambda: node_sections(node.status()),
+                    tls=tls, access=access, limits=rules.limits,
+                    copies=len(cluster.acceptors) // 2,  # a majority, this node perhaps among it
+                )  # fmt: skip
+                again = None if access is None and tls is None else server.reload
+                _tell_of(node, machine, server)
+                await until_signalled(lambda: _serve(node, server), server.leave, again)
 
 
 def learner_id(cluster: Cluster, name: str) -> int:
@@ -64,22 +86,39 @@ def learner_id(cluster: Cluster, name: str) -> int:
     return ids[0] if ids else 0
 
 
-def _server(node: Node, machine: KvStateMachine, listener: socket.socket) -> KvServer:
-    """The node's server for clients, which tells about itself where the node does."""
+def node_application(node: Node) -> Application:
+    """The log of a node with a learner."""
     assert node.application is not None
-    server = KvServer(
-        node.application, machine, listener, lambda: node_sections(node.status()),
-        copies=len(node.cluster.acceptors) // 2,  # a majority has it, this node perhaps among them
-    )
+    return node.application
+
+
+def _tell_expiry(tls: ServerTls, rules: ClientRules) -> None:
+    left_s = tls.expires_at - time.time()
+    if left_s < _EXPIRES_SOON_S:
+        assert rules.tls is not None
+        when = time.strftime("%Y-%m-%d", time.gmtime(tls.expires_at))
+        ends = "ended on" if left_s < 0 else "ends on"
+        log.warning(
+            "%s: the certificate %s %s; put a new one there, then send SIGHUP",
+            rules.tls.certificate, ends, when,
+        )  # fmt: skip
+
+
+def _tell_of(node: Node, machine: KvStateMachine, server: KvServer) -> None:
+    """The server tells about itself where the node does."""
     assert node.service is not None
     node.service.questions["digest"] = Answers(machine.moments).digest_untrusted
     node.told["store"] = lambda: server_status(server)
     node.collectors.append(lambda: store_families(server))
-    return server
 
 
 async def _serve(node: Node, server: KvServer) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
-        log.info("node %s serves RESP on %s:%d", node.name, server.host, server.port)
+        places = [
+            f"{server.host}:{port}{how}"
+            for port, how in ((server.port, ""), (server.tls_port, " (TLS)"))
+            if port
+        ]
+        log.info("node %s serves RESP on %s", node.name, ", ".join(places))
         nursery.start_soon(node.run)

@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 
 import kvstore.cli
 import p4xos.cli
-from kvstore.config import endpoints
+from kvstore import admission, authentication, connection, resp
+from kvstore.config import client_rules, endpoints
+from kvstore.limits import Limits
 from kvstore.placing import placed
+from kvstore.users import PASSWORD_VARIABLE
 from p4xos.config import Cluster, Timing
 from p4xos.creation import DEFAULT_BASE_PORT
 from p4xos.logs import DEFAULT_FORMAT, FORMAT_VARIABLE, LOG_FORMATS
@@ -80,7 +83,24 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
     },
     "kvstore": {
         "node": "A node with a learner.",
-        "address": "TCP: Redis clients connect here.",
+        "address": "TCP: Redis clients connect here. It may be left out where there is a "
+        "tls_address.",
+        "tls_address": "TCP: clients connect here with TLS.",
+    },
+    "clients": {
+        "users": "The users file (`kvstore users`). Left out: whoever reaches the port may do all.",
+        "tls_certificate": "The node's certificate and those between it and the root, PEM. Each "
+        "machine has its own under this name.",
+        "tls_key": "Its private key, PEM, without a pass phrase; others must not be able to read "
+        "it.",
+        "tls_client_ca": "Clients must show a certificate that one of these has signed. Left out: "
+        "they need none.",
+        "max_clients": "Clients of a node at once; further ones are told so and closed.",
+        "max_per_address": "The same of one address; 0: no bound of its own.",
+        "idle_timeout_s": "A client that has been silent for so long is closed; 0: never.",
+        "greeting_timeout_s": "Within it a client must be through with its TLS handshake and have "
+        "authenticated.",
+        "stalled_timeout_s": "A client that takes nothing of its replies for so long is closed.",
     },
 }
 """What each key is for, by table, in the order in which they are listed."""
@@ -89,6 +109,7 @@ LISTS = frozenset(("node", "acceptor", "coordinator", "learner", "kvstore"))
 """Tables that are written once for each member."""
 
 VARIABLES = {
+    PASSWORD_VARIABLE: "The password of `--user`.",
     FORMAT_VARIABLE: f"How a process writes its log: {' or '.join(LOG_FORMATS)}; "
     f"default: {DEFAULT_FORMAT}. The flag `--log-format` comes first.",
 }
@@ -99,6 +120,7 @@ _INTRODUCTION = """\
 Made from the code by `make docs`; a test compares. Change the code, not this file.
 
 - [The cluster file](#the-cluster-file)
+- [Limits of a client](#limits-of-a-client)
 - [Command lines](#command-lines): [kvstore](#kvstore), [p4xos](#p4xos)
 - [The environment](#the-environment)
 
@@ -130,6 +152,7 @@ def text() -> str:
         parts.append(f"### {heading}\n\n{_rows_of_keys(table)}")
     parts.append("### Example\n\nThree nodes on three machines, as `kvstore create` writes it:\n")
     parts.append(f"```toml\n{_example().to_toml()}```\n")
+    parts.append(_limits())
     parts.append("## Command lines\n")
     parts.append("Exit codes: 0 done, 1 failed, 2 misused (wrong flags, a bad cluster file).\n")
     for command in (kvstore.cli.build_parser(), p4xos.cli.build_parser()):
@@ -138,6 +161,62 @@ def text() -> str:
     parts.append("## The environment\n\n| variable | meaning |\n|---|---|")
     parts.append("\n".join(f"| `{name}` | {told} |" for name, told in VARIABLES.items()) + "\n")
     return "\n".join(parts)
+
+
+# Limits -------------------------------------------------------------------------------------------
+
+
+def _limits() -> str:
+    """What one client can take of a node whatever it sends, and what tells that it tried."""
+    rows = [
+        ("clients at once", "`max_clients`", "told so, closed", "connections_refused"),
+        ("of one address", "`max_per_address`", "told so, closed",
+         "connections_refused_of_address"),
+        ("handshake and authentication", "`greeting_timeout_s`", "closed", "newcomers_timed_out"),
+        ("clients that have not authenticated",
+         f"{admission.NEWCOMERS_MAX:,}, and half of `max_clients`", "the oldest of them is closed",
+         "newcomers_displaced"),
+        ("words of a command before it is authenticated", f"{resp.NEWCOMER_ARGUMENTS}",
+         "told so, closed", "protocol_errors"),
+        ("a word before it is authenticated", _size(resp.NEWCOMER_BULK_BYTES), "told so, closed",
+         "protocol_errors"),
+        ("replies not taken, before it is authenticated",
+         _size(admission.NEWCOMER_OUTPUT_BYTES), "closed", "newcomers_too_large"),
+        ("wrong passwords of a connection", f"{authentication.FAILURES_MAX}",
+         f"each is answered after {authentication.FAILURE_S:g} s; closed",
+         "authentications_failed"),
+        ("passwords that wait to be checked, of all and of one address",
+         f"{authentication.WAITING_MAX}, {authentication.WAITING_OF_ADDRESS_MAX}", "told so",
+         "authentications_refused"),
+        ("words of a command", f"{resp.MAX_ARGUMENTS:,}", "told so, closed", "protocol_errors"),
+        ("a word", _size(resp.MAX_BULK_BYTES), "told so, closed", "protocol_errors"),
+        ("all words of a command", _size(resp.MAX_COMMAND_BYTES), "told so, closed",
+         "protocol_errors"),
+        ("a command typed on one line", _size(resp.MAX_LINE_BYTES), "told so, closed",
+         "protocol_errors"),
+        ("a pipeline that waits", _size(connection.BACKLOG_BYTES), "not read on until it has room",
+         ""),
+        ("replies not taken", _size(connection.OUTPUT_BYTES), "not read on until it takes some",
+         ""),
+        ("replies not taken, and nothing taken of them", "`stalled_timeout_s`", "closed",
+         "stalled_closed"),
+        ("what MONITOR shows and is not taken", _size(connection.OUTPUT_BYTES), "closed",
+         "outputs_overrun"),
+        ("silence", "`idle_timeout_s`", "closed", "idle_closed"),
+    ]  # fmt: skip
+    lines = [
+        "## Limits of a client\n\nNames are keys of `[clients]`; the others are fixed. Counters "
+        "are in `INFO stats`, and as metrics with `kvstore_` before and `_total` behind. The log "
+        "tells each reason at most once a minute.\n",
+        "| bound | is | beyond it | counter |\n|---|---|---|---|",
+    ]
+    for bound, value, then, counter in rows:
+        lines.append(f"| {bound} | {value} | {then} | {f'`{counter}`' if counter else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _size(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
 
 
 # The cluster file --------------------------------------------------------------------------------
@@ -187,7 +266,7 @@ def _default(table: str, name: str) -> str:
         _read_with(table, {name: None})
     except ConfigError:
         return "must be given"
-    place: Any = {"cluster": Cluster, "timing": Timing}.get(table)
+    place: Any = {"cluster": Cluster, "timing": Timing, "clients": Limits}.get(table)
     for field in fields(place) if place is not None else ():
         if field.name == name and field.default is not MISSING:
             value = field.default
@@ -198,14 +277,16 @@ def _default(table: str, name: str) -> str:
 def _read_with(table: str, change: Mapping[str, object]) -> None:
     """Reads a good file with some keys of its first such table changed; None removes one."""
     data: dict[str, Any] = parse_toml(_example().to_toml(), "<example>")
-    chosen = data[table][0] if table in LISTS else data[table]
+    chosen = data[table][0] if table in LISTS else data.setdefault(table, {})
     chosen.update(change)
     parts = [
         write_table(f"[[{name}]]" if name in LISTS else f"[{name}]", each, {})
         for name, content in data.items()
         for each in (content if name in LISTS else [content])
     ]
-    endpoints(Cluster.parse("\n".join(parts), "<example>"))
+    cluster = Cluster.parse("\n".join(parts), "<example>")
+    endpoints(cluster)
+    client_rules(cluster)
 
 
 # Command lines -----------------------------------------------------------------------------------

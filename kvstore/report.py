@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from kvstore.commands.client import Section
 from kvstore.commands.connection import SERVER_VERSION
 from kvstore.keyspace import MAX_VALUE_BYTES
+from kvstore.limits import KEEPALIVE_S
 from kvstore.packing import DATABASES
 from kvstore.settings import Setting, Settings, fixed
 
 if TYPE_CHECKING:
     from kvstore.server import KvServer
 
+_INT_MAX = (1 << 31) - 1
 _STARTED = time.monotonic()
 _RUN_ID = secrets.token_hex(20)
 """Of this process, as Redis has one of each start."""
@@ -28,10 +30,13 @@ _RUN_ID = secrets.token_hex(20)
 
 def settings(server: KvServer) -> Settings:
     """What CONFIG knows: what holds here, under the names that Redis has for it."""
-    slowlog = server.meter.slowlog
+    slowlog, admission = server.meter.slowlog, server.admission
 
     def set_max_clients(count: int) -> None:
-        server.max_clients = count
+        admission.max_clients = count
+
+    def set_timeout(seconds: int) -> None:
+        admission.idle_timeout_s = float(seconds)
 
     def set_slower_than(limit_us: int) -> None:
         slowlog.slower_than_us = limit_us
@@ -40,7 +45,8 @@ def settings(server: KvServer) -> Settings:
         slowlog.max_length = count
 
     changeable = [
-        Setting("maxclients", lambda: server.max_clients, set_max_clients, 1, (1 << 32) - 1),
+        Setting("maxclients", lambda: admission.max_clients, set_max_clients, 1, (1 << 32) - 1),
+        Setting("timeout", lambda: int(admission.idle_timeout_s), set_timeout, 0, _INT_MAX),
         Setting("slowlog-log-slower-than", lambda: slowlog.slower_than_us, set_slower_than, -1),
         Setting("slowlog-max-len", lambda: slowlog.max_length, set_max_length),
     ]
@@ -60,7 +66,8 @@ def settings(server: KvServer) -> Settings:
         "protected-mode": "no",
         "requirepass": "",
         "save": "",
-        "timeout": 0,
+        "tcp-keepalive": KEEPALIVE_S,
+        "tls-port": server.tls_port,
     }
     return Settings([*changeable, *(fixed(name, value) for name, value in facts.items())])
 
@@ -73,9 +80,10 @@ def sections(server: KvServer, node: Mapping[str, Section]) -> Mapping[str, Sect
         "Clients": {
             "connected_clients": server.connected,
             "cluster_connections": 0,
-            "maxclients": server.max_clients,
+            "maxclients": server.admission.max_clients,
             "blocked_clients": 0,
             "tracking_clients": 0,
+            "unauthenticated_clients": len(server.admission.newcomers),
         },
         "Memory": _about_memory(),
         "Persistence": {
@@ -95,8 +103,7 @@ def sections(server: KvServer, node: Mapping[str, Section]) -> Mapping[str, Sect
             "expired_keys": server.machine.counters["keys_expired"],
             "evicted_keys": 0,
             "total_forks": 0,
-            **counters,
-            **server.machine.counters,
+            **server.counted,
         },
         "Replication": {
             "role": "master",

@@ -32,6 +32,13 @@ proto-max-bulk-len in the same words, and closes."""
 MAX_COMMAND_BYTES = 8 * MAX_BULK_BYTES
 """All arguments of one command together: what an unfinished command may hold in memory."""
 
+NEWCOMER_ARGUMENTS = 16
+NEWCOMER_BULK_BYTES = 16 * 1024
+"""Of a client that has not authenticated, as in Redis, which takes 10: enough for any HELLO."""
+TLS_HELLO = b"\x16\x03"
+"""How a TLS client begins; no command of anybody does."""
+NOT_TLS = "this port speaks RESP without TLS; connect to the TLS port"
+
 _HAZARD = re.compile(rb"[*%~>|][0-9]{6}")
 # hiredis allocates an array of the announced size at once: six digits or more are not for it.
 _LENGTH = re.compile(rb"(?:0|-?[1-9][0-9]{0,17})\Z")
@@ -120,6 +127,8 @@ class PlainParser:
         """Length of the argument being waited for, once its header is read."""
         self._arguments: Command = []
         self._argument_bytes = 0
+        self.newcomer = False
+        """The client has not authenticated, and may not make the node hold much."""
 
     @property
     def idle(self) -> bool:
@@ -194,6 +203,8 @@ class PlainParser:
             return False
         if not _LENGTH.match(line, 1) or int(line[1:]) > MAX_ARGUMENTS:
             raise ProtocolError("invalid multibulk length")
+        if self.newcomer and int(line[1:]) > NEWCOMER_ARGUMENTS:
+            raise ProtocolError("unauthenticated multibulk length")
         self._missing = max(0, int(line[1:]))  # an empty or null array is no command at all
         return True
 
@@ -207,6 +218,8 @@ class PlainParser:
                 raise ProtocolError(f"expected '$', got '{got}'")
             if not _LENGTH.match(line, 1) or not 0 <= int(line[1:]) <= MAX_BULK_BYTES:
                 raise ProtocolError("invalid bulk length")
+            if self.newcomer and int(line[1:]) > NEWCOMER_BULK_BYTES:
+                raise ProtocolError("unauthenticated bulk length")
             self._bulk = int(line[1:])
             if self._argument_bytes + self._bulk > MAX_COMMAND_BYTES:
                 raise ProtocolError("too big command")
@@ -320,6 +333,10 @@ class CommandParser:
         """What is held of an unfinished command."""
         return self._plain.buffered_bytes
 
+    def bound(self, *, newcomer: bool) -> None:
+        """Sets the bounds of a client that has not authenticated, or of one that has."""
+        self._plain.newcomer = newcomer
+
     def feed(self, chunk: bytes) -> list[Command]:
         """The commands that these bytes complete."""
         plain = self._plain
@@ -330,6 +347,9 @@ class CommandParser:
                 if consumed == len(chunk):
                     return commands
                 chunk = chunk[consumed:]
+            elif chunk.startswith(TLS_HELLO):
+                self.error = NOT_TLS
+                return commands
             plain.feed(chunk)
         else:
             # First what was begun. hiredis gets what follows once, and only once a chunk: a

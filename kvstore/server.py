@@ -12,6 +12,7 @@ waits for a turn of this task, woken by an eventfd: the log is never called from
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import socket
@@ -21,6 +22,9 @@ from time import monotonic
 
 import trio
 
+from kvstore import admission, authentication
+from kvstore.admission import LOOK_S, Admission
+from kvstore.authentication import Authenticator
 from kvstore.batcher import WriteBatcher
 from kvstore.burden import LITTLE_BYTES, Burden
 from kvstore.commands.client import Client, Section, ServerFacts
@@ -28,19 +32,22 @@ from kvstore.commands.table import Entry
 from kvstore.commands.transactions import add_watched
 from kvstore.connection import Connection, Run
 from kvstore.keyspace import NeedsTime
+from kvstore.limits import Limits
 from kvstore.listening import listen
+from kvstore.logins import Logins
 from kvstore.machine import KvStateMachine
 from kvstore.meter import Meter
 from kvstore.monitors import Monitors
 from kvstore.replies import CommandError, Error, Reply, encode, error_bytes, internal_error
 from kvstore.report import sections, settings
-from kvstore.resp import ChunkReader, Command
+from kvstore.resp import NOT_TLS, ChunkReader, Command
 from kvstore.timekeeper import TimeKeeper
+from kvstore.tls import BadTls, ServerTls, TlsSocket
 from p4xos.errors import NoQuorum, P4xosError
 from p4xos.log import ReplicatedLog
 
-MAX_CLIENTS = 10_000
-"""Redis' maxclients; each costs a descriptor and some 2 KiB, and at worst its bounds' sum."""
+log = logging.getLogger(__name__)
+
 EVENTS = 1024
 """Ready sockets of one turn; the rest wait for the next, and the node's tasks run in between."""
 ACCEPTS = 128
@@ -68,10 +75,12 @@ class KvServer:
         self,
         log: ReplicatedLog,
         machine: KvStateMachine,
-        listener: socket.socket,
+        listener: socket.socket | None,
         info: Callable[[], Mapping[str, Section]] = dict,
         *,
-        max_clients: int = MAX_CLIENTS,
+        tls: tuple[socket.socket, ServerTls] | None = None,
+        access: Authenticator | None = None,
+        limits: Limits | None = None,
         copies: int = 0,
     ) -> None:
         """A server that does nothing until `run`.
@@ -79,26 +88,42 @@ class KvServer:
         Args:
           log: the node's log, which drives `machine`.
           machine: gets this server's callbacks.
-          listener: bound (`kvstore.listening`); `run` makes it listen, and closes it.
+          listener: bound (`kvstore.listening`); `run` makes it listen, and closes it. None: there
+            is none but that of `tls`.
           info: sections for INFO beside the server's own, by title.
-          max_clients: more are told so and closed.
+          tls: another listener, whose clients speak TLS, and with what.
+          access: who may connect; None: everybody may do all.
+          limits: of what clients may take.
           copies: nodes beside one that have an acknowledged write on disk, at the least.
         """
         self.log = log
         self.machine = machine
         self.store = machine.store
-        self.host, self.port = listener.getsockname()[:2]
-        self.max_clients = max_clients
+        self.tls = None if tls is None else tls[1]
+        self._listeners: dict[int, tuple[socket.socket, ServerTls | None]] = {}
+        """By descriptor."""
+        for each, speaks in ((listener, None), tls or (None, None)):
+            if each is not None:
+                self._listeners[each.fileno()] = each, speaks
+        first = listener or (tls and tls[0])
+        assert first is not None, "a server listens somewhere"
+        self.host, port = first.getsockname()[:2]
+        self.port: int = 0 if listener is None else port
+        """For clients without TLS; 0: none."""
+        self.tls_port: int = 0 if tls is None else tls[0].getsockname()[1]
         self.counters = dict.fromkeys(
             (
-                "connections_accepted", "connections_refused", "connections_lost", "accept_errors",
+                "connections_accepted", "connections_lost", "accept_errors",
                 "protocol_errors", "commands_received", "writes_proposed", "reads_requested",
                 "commands_too_large", "overloaded", "unknown_outcomes", "failed_reads",
                 "inputs_parked", "inputs_cut_off", "outputs_cut_off",
+                "tls_reload_failed", *admission.COUNTERS,
             ),
             0,
         )
         """What happened since the start, by reason."""
+        self.admission = Admission(limits or Limits(), self.counters, self._close)
+        self.logins = Logins(access, self.admission, self._watch, self._answered)
         self.meter = Meter()
         """What commands took."""
         self._facts = ServerFacts(
@@ -108,12 +133,16 @@ class KvServer:
             log, self.counters, self._watch, self.store.clock, machine.origin
         )
         self._facts.transaction_bytes_max = self._batcher.command_bytes_max - TRANSACTION_ROOM
-        self._monitors = Monitors(lambda looking: self._dirty.append(looking), self._close)
+        self._monitors = Monitors(lambda looking: self._dirty.append(looking), self._overrun)
         self._facts.monitors = self._monitors
         self._facts.monitor = self._monitor
         self._facts.close = self._hang_up
         self._facts.pause = self._pause
         self._facts.reload = self.store.memory.forget
+        self._facts.access = access
+        self._facts.forget = lambda client: self.logins.forget(
+            client, self._connections.values()
+        )
         self._facts.copies = lambda: copies
         self._facts.applied = lambda: self.store.applied
         self._time = TimeKeeper(self.store, self._batcher, machine.origin, self._wake_up)
@@ -135,7 +164,6 @@ class KvServer:
         self._stopping = False
         """What has not begun is refused."""
         self._epoll: select.epoll | None = None
-        self._listener = listener
         self._wake = -1
         machine.on_replies = self._complete
         machine.on_unknown = self._unknown
@@ -151,9 +179,11 @@ class KvServer:
         try:
             self._open()
             assert self._epoll is not None
-            task_status.started(self.port)
+            task_status.started(self.port or self.tls_port)
             async with trio.open_nursery() as nursery:
+                self.logins.nursery = nursery
                 nursery.start_soon(self._time.run)
+                nursery.start_soon(self._look)
                 await self._serve(self._epoll)
         finally:
             self._close_all()
@@ -161,7 +191,9 @@ class KvServer:
     async def leave(self) -> None:
         """Refuses what comes from now on, in words, and returns when what was begun is answered."""
         self._stopping = True
-        self._listener.close()  # who connects goes to another node at once
+        for listener, _ in self._listeners.values():
+            listener.close()  # who connects goes to another node at once
+        self._listeners.clear()
         while any(connection.outstanding for connection in self._connections.values()):
             await trio.sleep(RETRY_S)
         if self._connections:
@@ -178,18 +210,25 @@ class KvServer:
                 await trio.lowlevel.wait_readable(epoll.fileno())
             self._turn()
 
+    async def _look(self) -> None:
+        while True:
+            await trio.sleep(LOOK_S)
+            self.admission.look(self._connections.values())
+
     def _open(self) -> None:
-        listen(self._listener)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll = select.epoll()
-        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        for descriptor, (listener, _) in self._listeners.items():
+            listen(listener)
+            self._epoll.register(descriptor, select.EPOLLIN)
         self._epoll.register(self._wake, select.EPOLLIN)
 
     def _close_all(self) -> None:
         for connection in list(self._connections.values()):
             connection.send()  # what is answered still leaves, if the socket takes it
             self._close(connection)
-        self._listener.close()
+        for listener, _ in self._listeners.values():
+            listener.close()
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None
@@ -202,20 +241,25 @@ class KvServer:
         assert self._epoll is not None
         if not self._accepting and not self._stopping:
             self._accepting = True
-            self._epoll.modify(self._listener.fileno(), select.EPOLLIN)
-        connections = self._connections
+            for descriptor in self._listeners:
+                self._epoll.modify(descriptor, select.EPOLLIN)
+        connections, newcomers = self._connections, self.admission.newcomers
+        self.admission.begin_turn()
         for descriptor, events in self._epoll.poll(0, EVENTS):
             connection = connections.get(descriptor)
             if connection is None:
                 if descriptor == self._wake:
                     os.eventfd_read(self._wake)
-                elif descriptor == self._listener.fileno():
-                    self._accept()
+                elif descriptor in self._listeners:
+                    self._accept(*self._listeners[descriptor])
                 continue
             if events & select.EPOLLOUT:
                 self._drained(connection)
             if events & ~select.EPOLLOUT and not connection.closed:
-                self._receive(connection, events)
+                if newcomers and connection in newcomers:
+                    self._receive_newcomer(connection, events)
+                else:
+                    self._receive(connection, events)
         ready, self._ready = [*self._held, *self._ready], []
         self._held.clear()
         for connection in ready:
@@ -230,11 +274,11 @@ class KvServer:
         if self._ready:
             self._wake_up()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket, tls: ServerTls | None) -> None:
         assert self._epoll is not None
         for _ in range(ACCEPTS):
             try:
-                sock, peer = self._listener.accept()
+                sock, peer = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -242,32 +286,65 @@ class KvServer:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     # The listener stays ready: wait a little rather than spin.
                     self._accepting = False
-                    self._epoll.modify(self._listener.fileno(), 0)
+                    for descriptor in self._listeners:
+                        self._epoll.modify(descriptor, 0)
                     return
                 continue
             sock.setblocking(False)
-            if len(self._connections) >= self.max_clients:
-                self.counters["connections_refused"] += 1
+            refusal = self.admission.refusal(peer[0], len(self._connections))
+            if refusal is not None:
                 with sock:
-                    _send_quietly(sock, error_bytes("ERR max number of clients reached"))
+                    if tls is None:  # a TLS client could not read it
+                        _send_quietly(sock, error_bytes(refusal))
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.counters["connections_accepted"] += 1
-            local = sock.getsockname()
+            try:
+                spoken = sock if tls is None else tls.wrap(sock)
+            except OSError as error:  # it has gone already
+                why = f"its TLS handshake failed: {error.strerror or error}"
+                self.admission.turned_away("tls_handshakes_failed", peer[0], why)
+                sock.close()
+                continue
+            local = spoken.getsockname()
             client = Client(
                 self._next_id, f"{peer[0]}:{peer[1]}", self._facts, f"{local[0]}:{local[1]}"
             )
             self._next_id += 1
-            self._connections[sock.fileno()] = Connection(sock, client, self._chunks)
-            self._epoll.register(sock.fileno(), select.EPOLLIN)
+            connection = Connection(spoken, client, self._chunks)
+            self._connections[spoken.fileno()] = connection
+            self._epoll.register(spoken.fileno(), select.EPOLLIN)
+            self.admission.came(connection)
+            if self.logins.limit(client) or tls is not None:
+                self.admission.begin(connection)
+
+    def _receive_newcomer(self, connection: Connection, events: int) -> None:
+        """Reads one that has not shown who it is, or goes on with its handshake."""
+        sock = connection.sock
+        shaking = isinstance(sock, TlsSocket) and not sock.established
+        if shaking and not self.admission.may_shake():
+            return
+        self._receive(connection, events)
+        if shaking and isinstance(sock, TlsSocket) and sock.established and not connection.closed:
+            self.admission.established(connection)
 
     def _receive(self, connection: Connection, events: int) -> None:
         if not connection.receive() or (connection.ended and events & select.EPOLLHUP):
-            self.counters["connections_lost"] += 1
+            sock = connection.sock
+            if isinstance(sock, TlsSocket) and not sock.established:
+                self.admission.turned_away(
+                    "tls_handshakes_failed", connection.client.address,
+                    f"its TLS handshake failed: {sock.failure or 'it went away'}",
+                )  # fmt: skip
+            else:
+                self.counters["connections_lost"] += 1
             self._close(connection)
             return
         if connection.parser.error is not None:
             self.counters["protocol_errors"] += 1
+            if connection.parser.error == NOT_TLS:
+                why = "it speaks TLS on the port without"
+                self.admission.turned_away("tls_on_plain_port", connection.client.address, why)
         if not connection.outstanding:
             self._go_on(connection)
         elif connection.ended or connection.backlog_bytes:
@@ -296,6 +373,8 @@ class KvServer:
                 connection.outstanding = len(run)
                 connection.started = self.meter.start(entries, run, writes=False)
                 self._reads.append((connection, list(zip(entries, run, strict=True))))
+            elif connection.client.asked is not None:
+                self.logins.check(connection)
             if self._monitors and connection.client.execution is None:
                 self._monitors.show(connection.client, run[: connection.outstanding])
         if connection.ended or connection.out:
@@ -349,6 +428,27 @@ class KvServer:
         for connection in list(self._connections.values()):
             if connection.client is client:
                 self._close(connection)
+
+    def _overrun(self, connection: Connection) -> None:
+        why = "it takes too little of what MONITOR shows"
+        self.admission.turned_away("outputs_overrun", connection.client.address, why)
+        self._close(connection)
+
+    def _answered(self, connection: Connection) -> None:
+        """An AUTH has its answer, from outside of a turn."""
+        self._dirty.append(connection)
+        self.flush()
+
+    def reload(self) -> None:
+        """Reads users and certificates again; what is no good stays as it was, and is told."""
+        self.logins.reload(self._connections.values(), self._close)
+        if self.tls is not None:
+            try:
+                self.tls.reload()
+                log.info("the TLS certificate was read again")
+            except (BadTls, OSError) as error:
+                self.counters["tls_reload_failed"] += 1
+                log.error("the TLS certificate stays as it was: %s", error)
 
     def _refuse_large(self, connection: Connection, size: int) -> None:
         self.counters["commands_too_large"] += 1
@@ -508,7 +608,8 @@ class KvServer:
         elif connection.finished:
             self._close(connection)
         elif connection.unsent or connection.mask != select.EPOLLIN:
-            self._watch(connection)
+            if not self.admission.is_greedy(connection):
+                self._watch(connection)
         if (connection.burdens or connection.unsent) and not connection.closed:
             self.burden.input(connection)
             self.burden.output(connection, taken=connection.output_bytes < waited)
@@ -542,8 +643,16 @@ class KvServer:
         connection.sock.close()
         self._batcher.drop(connection)
         self.burden.left(connection)
+        self.admission.left(connection)
         connection.backlog = []
         connection.out = []
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """All that was counted since the start, by reason."""
+        access = self.logins.access
+        asked = dict.fromkeys(authentication.COUNTERS, 0) if access is None else access.counters
+        return {**self.counters, **asked, **self.machine.counters}
 
     @property
     def connected(self) -> int:

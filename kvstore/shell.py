@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import socket
+import ssl
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -11,6 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 import hiredis
 
 from kvstore.resp import ProtocolError, split_inline
+from kvstore.tls import reason
+from kvstore.users import PASSWORD_VARIABLE
 
 TIMEOUT_S = 30.0
 """Longer than any reply takes: a server without a majority answers with an error before."""
@@ -34,8 +39,25 @@ class Shown(NamedTuple):
 class Shell:
     """A connection that is opened when needed, and again when it was lost."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        credentials: tuple[str, str] | None = None,
+    ) -> None:
+        """Connects to nothing yet.
+
+        Args:
+          host: of a node.
+          port: its port for clients; with `tls` that behind TLS.
+          tls: None: none is spoken.
+          credentials: a user's name and password.
+        """
         self._address = (host, port)
+        self._tls = tls
+        self._credentials = credentials
         self._socket: socket.socket | None = None
         self._stream: BinaryIO | None = None
 
@@ -51,15 +73,30 @@ class Shell:
         Raises:
           OSError: no connection, or lost; whether the command ran is then unknown.
         """
-        if self._socket is None or self._stream is None:
-            self._socket = socket.create_connection(self._address, TIMEOUT_S)
-            self._stream = self._socket.makefile("rb")
         try:
-            self._socket.sendall(hiredis.pack_command(tuple[Any, ...](words)))
-            return read_reply(self._stream)
+            if self._stream is None:
+                self._connect()
+                if self._credentials is not None:
+                    shown = self._exchange([b"AUTH", *(w.encode() for w in self._credentials)])
+                    if shown.failed:
+                        self.close()
+                        return shown
+            return self._exchange(words)
         except OSError:
             self.close()
             raise
+
+    def _connect(self) -> None:
+        self._socket = socket.create_connection(self._address, TIMEOUT_S)
+        if self._tls is not None:
+            self._socket = self._tls.wrap_socket(self._socket, server_hostname=self._address[0])
+        self._stream = self._socket.makefile("rb")
+
+    def _exchange(self, words: Sequence[bytes]) -> Shown:
+        assert self._socket is not None
+        assert self._stream is not None
+        self._socket.sendall(hiredis.pack_command(tuple[Any, ...](words)))
+        return read_reply(self._stream)
 
     def close(self) -> None:
         """Closes the connection; the next call opens another."""
@@ -157,18 +194,30 @@ def quoted(text: bytes) -> str:
     return f'"{"".join(parts)}"'
 
 
-def run(host: str, port: int, words: Sequence[str] = ()) -> int:
+def password_of(user: str) -> str:
+    """A user's password: from the environment, or typed; never an argument, which `ps` shows.
+
+    Raises:
+      ValueError: neither is there.
+    """
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password is None and sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {user}: ")
+    if not password:
+        raise ValueError(f"the password is missing: put it into {PASSWORD_VARIABLE}, or type it")
+    return password
+
+
+def run(shell: Shell, words: Sequence[str] = ()) -> int:
     """Runs one command, or those of standard input, or what is typed.
 
     Args:
-      host: of a node.
-      port: its RESP port.
+      shell: to a node.
       words: one command; none: commands are read, one a line.
 
     Returns:
       0; or 1 when a command that was not typed failed.
     """
-    shell = Shell(host, port)
     try:
         if words:
             return _execute(shell, [word.encode("utf-8", "surrogateescape") for word in words])
@@ -183,7 +232,8 @@ def _execute(shell: Shell, words: Sequence[bytes]) -> int:
     try:
         shown = shell.call(words)
     except OSError as error:
-        print(f"{shell.prompt[:-2]}: {error}; look whether the node runs", file=sys.stderr)
+        said = f"TLS: {reason(error)}" if isinstance(error, ssl.SSLError) else str(error)
+        print(f"{shell.prompt[:-2]}: {said}; look whether the node runs", file=sys.stderr)
         return 1
     if sys.stdout.isatty():
         print("\n".join(shown.lines))

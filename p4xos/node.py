@@ -424,13 +424,16 @@ class Node:
 
 
 async def until_signalled(
-    main: Callable[[], Awaitable[None]], leave: Callable[[], Awaitable[None]] | None = None
+    main: Callable[[], Awaitable[None]],
+    leave: Callable[[], Awaitable[None]] | None = None,
+    again: Callable[[], None] | None = None,
 ) -> None:
     """Runs an async function until it ends, or SIGTERM, SIGINT or SIGHUP asks it to stop.
 
     Args:
       main: is cancelled then.
       leave: runs before, for `LEAVE_S` at the most; a second signal ends it.
+      again: what SIGHUP does instead: to read files again.
     """
     stop = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     with trio.open_signal_receiver(*stop) as signals:
@@ -439,6 +442,9 @@ async def until_signalled(
 
             async def watch() -> None:
                 async for number in signals:
+                    if number == signal.SIGHUP and again is not None:
+                        again()
+                        continue
                     log.info("stopping on %s", signal.Signals(number).name)
                     if leave is None or leaving.is_set():
                         nursery.cancel_scope.cancel()

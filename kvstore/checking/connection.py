@@ -7,6 +7,7 @@ did not come, or says that nobody knows).
 
 from __future__ import annotations
 
+import socket
 from typing import Any, NamedTuple
 
 import hiredis
@@ -48,7 +49,9 @@ class Connection:
         Raises:
           NotReached: this node cannot be used now.
         """
-        return cls(trio.socket.from_stdlib_socket(await dial(address, _GREETING)))
+        dialed = await dial(address, _GREETING)
+        assert isinstance(dialed, socket.socket), "the greeting asks for no TLS"
+        return cls(trio.socket.from_stdlib_socket(dialed))
 
     def close(self) -> None:
         """Closes it; whatever was under way is not heard of again."""

@@ -11,6 +11,7 @@ the client goes to the next. What may then be sent again is decided in `outcomes
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from itertools import count
 from types import TracebackType
@@ -27,7 +28,7 @@ from kvstore.client.link import Group
 from kvstore.client.outcomes import sort_out
 from kvstore.client.pipeline import Pipeline
 from kvstore.client.transaction import Transaction
-from kvstore.config import endpoints
+from kvstore.config import endpoints, tls_endpoints
 from p4xos.config import Cluster
 from p4xos.tables import Address
 
@@ -51,6 +52,9 @@ class Client(Commands):
         database: int = 0,
         name: str = "",
         protocol: Literal[2, 3] = 3,
+        username: str = "",
+        password: str | None = None,
+        tls: ssl.SSLContext | None = None,
         limit_s: float = LIMIT_S,
         patience_s: float = PATIENCE_S,
         window: int = WINDOW_COMMANDS,
@@ -63,6 +67,9 @@ class Client(Commands):
           database: 0 to 15, for all calls.
           name: shown by CLIENT LIST.
           protocol: RESP2 or RESP3; replies of the typed methods are the same in both.
+          username: with `password`, who this is; left out: the user `default`.
+          password: of it; None: the nodes ask for none.
+          tls: connects behind TLS (`kvstore.tls.client_context`); the addresses are then those.
           limit_s: for a call with its retries; `call.within(seconds)` sets that of one call.
           patience_s: how long a node may owe a reply and be silent.
           window: commands in flight at most; further ones wait.
@@ -70,13 +77,21 @@ class Client(Commands):
         Raises:
           ValueError: something of it makes no sense.
         """
-        given = endpoints(to).values() if isinstance(to, Cluster) else to
+        if isinstance(to, Cluster):
+            given: Iterable[str | tuple[str, int]] = (
+                endpoints(to) if tls is None else tls_endpoints(to)
+            ).values()
+        else:
+            given = to
         addresses = [_address(address) for address in given]
         if not addresses:
             raise ValueError("no address is given; give that of one node at least")
         if window < 1 or limit_s <= 0 or patience_s <= 0:
             raise ValueError("window, limit_s and patience_s must be more than nothing")
-        self._connections = Connections(addresses, Greeting(protocol, database, name), patience_s)
+        if username and password is None:
+            raise ValueError("username without a password; give both")
+        greeting = Greeting(protocol, database, name, username, password, tls)
+        self._connections = Connections(addresses, greeting, patience_s)
         self._limit_s = limit_s
         self._window = window
 

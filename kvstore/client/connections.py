@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager
 
 import trio
 
-from kvstore.client.dialing import Greeting, NotReached, dial
+from kvstore.client.dialing import Greeting, NotLetIn, NotReached, dial
+from kvstore.client.errors import ErrorReply
 from kvstore.client.link import Link
 from p4xos.tables import Address
 
@@ -62,6 +63,9 @@ class Connections:
 
         Args:
           problems: gets why nodes could not be used, by address.
+
+        Raises:
+          ErrorReply: no node lets this user in.
         """
         if self._link is not None and self._link.usable:
             return self._link
@@ -100,6 +104,7 @@ class Connections:
         if self._nursery is None:
             raise ValueError("this client is closed: use it inside of its `async with`")
         while True:
+            refusals: list[NotLetIn] = []
             for _ in self.addresses:
                 address = self.addresses[self._turn % len(self.addresses)]
                 reached = False
@@ -108,6 +113,8 @@ class Connections:
                     reached = True
                 except NotReached as error:
                     problems[str(address)] = str(error)
+                    if isinstance(error, NotLetIn):
+                        refusals.append(error)
                 finally:
                     # Also when the caller gave up: the next one then tries another node.
                     if not reached:
@@ -117,6 +124,8 @@ class Connections:
                     self.opened += 1
                     self._nursery.start_soon(link.run)
                     return link
+            if len(refusals) == len(self.addresses):
+                raise ErrorReply(str(refusals[0]))  # to try again is to guess
             await trio.sleep(TRY_AGAIN_S)
 
     def _avoid(self, address: Address) -> None:

@@ -20,6 +20,7 @@ import hiredis
 import trio
 
 from kvstore.client.errors import ErrorReply
+from kvstore.tls import TlsSocket
 from p4xos.tables import Address
 
 SEND_BYTES = 256 * 1024
@@ -90,7 +91,9 @@ class Group:
 class Link:
     """A connection behind its greeting; `run` carries what is posted, until it is lost."""
 
-    def __init__(self, sock: socket.socket, address: Address, patience_s: float) -> None:
+    def __init__(
+        self, sock: socket.socket | TlsSocket, address: Address, patience_s: float
+    ) -> None:
         """Takes over a connected, non-blocking socket.
 
         Args:

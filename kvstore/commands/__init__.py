@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvstore.commands import (
+    acl,
     bitfields,
     bits,
     clients,
@@ -31,6 +32,7 @@ TABLE: dict[bytes, Entry] = {
     )
     for entry in family.COMMANDS
 }
+TABLE[b"acl"] = acl.AclCommand(TABLE).entry()
 TABLE[b"command"] = introspection.CommandCommand(TABLE).entry()
 EXEC = TABLE[b"exec"]
 

@@ -11,8 +11,11 @@ from kvstore.meter import Meter
 from kvstore.monitors import Monitors
 from kvstore.replies import RESP2
 from kvstore.settings import Settings
+from kvstore.users import DEFAULT_USER, User
 
 if TYPE_CHECKING:
+    from kvstore.authentication import Asked, Authenticator
+    from kvstore.commands.permissions import View
     from kvstore.commands.queued import Execution, Transaction
 
 Section = Mapping[str, object]
@@ -49,6 +52,10 @@ class ServerFacts:
     """Nodes beside one that have an acknowledged write on disk, at the least."""
     applied: Callable[[], int] = lambda: 0
     """The last instance of the log that the store has."""
+    access: Authenticator | None = None
+    """Who may connect; None: everybody may do all."""
+    forget: Callable[[Client], None] = lambda client: None
+    """Makes a client one that is not known yet, where clients must authenticate."""
     transaction_bytes_max: int = 8 << 20
     """Packed commands between MULTI and EXEC."""
 
@@ -66,6 +73,14 @@ class Client:
     name: bytes = b""
     library: dict[bytes, bytes] = field(default_factory=dict)
     """CLIENT SETINFO's lib-name and lib-ver."""
+    user: User | None = None
+    """Who it has shown to be."""
+    view: View | None = None
+    """What it may run; None: everything."""
+    asked: Asked | None = None
+    """An AUTH that waits for its check; nothing behind it is run before."""
+    failures: int = 0
+    """Wrong passwords so far."""
     transaction: Transaction | None = None
     """What is queued since MULTI."""
     execution: Execution | None = None
@@ -92,6 +107,16 @@ class Client:
         self.muted = 0
         self.monitoring = False
 
+    @property
+    def host(self) -> str:
+        """Its address without the port."""
+        return self.address.rpartition(":")[0]
+
+    @property
+    def user_name(self) -> str:
+        """As others see it."""
+        return DEFAULT_USER if self.user is None else self.user.name
+
     def hears(self) -> bool:
         """Whether the reply at hand is to be sent; counts it."""
         if self.muted > 0:
@@ -103,10 +128,10 @@ class Client:
         """The line of CLIENT LIST and CLIENT INFO: Redis' fields that mean something here."""
         return (
             b"id=%d addr=%b laddr=%b name=%b age=%d flags=%b db=%d sub=0 psub=0 ssub=0 "
-            b"user=default redir=-1 resp=%d lib-name=%b lib-ver=%b\n"
+            b"user=%b redir=-1 resp=%d lib-name=%b lib-ver=%b\n"
         ) % (
             self.id, self.address.encode(), self.local_address.encode(), self.name,
             monotonic() - self.connected_at, b"N" if self.transaction is None else b"x",
-            self.database, self.protocol,
+            self.database, self.user_name.encode(), self.protocol,
             self.library.get(b"lib-name", b""), self.library.get(b"lib-ver", b""),
         )  # fmt: skip

@@ -10,6 +10,7 @@ from kvstore.commands.introspection import parse_timeout
 from kvstore.commands.table import SYNTAX_ERROR, Entry, Kind, container, parse_integer
 from kvstore.replies import OK, CommandError, Reply, Verbatim
 from kvstore.resp import Command
+from kvstore.users import DEFAULT_USER
 
 _KINDS = (b"normal", b"master", b"replica", b"slave", b"pubsub")
 """What Redis knows; all clients here are normal ones."""
@@ -90,11 +91,11 @@ def _kill(client: Client, command: Command) -> Reply:
                 raise CommandError(SYNTAX_ERROR)
             skip_me = value.lower() == b"yes"
         else:
-            tests.append(_filter(option.lower(), value))
+            tests.append(_filter(client, option.lower(), value))
     return _hang_up(client, lambda other: all(test(other) for test in tests), skip_me=skip_me)
 
 
-def _filter(option: bytes, value: bytes) -> Callable[[Client], bool]:
+def _filter(client: Client, option: bytes, value: bytes) -> Callable[[Client], bool]:
     """Whether a client is chosen by one filter of CLIENT KILL."""
     text = value.decode("latin-1")
     if option == b"id":
@@ -108,9 +109,10 @@ def _filter(option: bytes, value: bytes) -> Callable[[Client], bool]:
         normal = _checked_kind(value) == b"normal"
         return lambda other: normal
     if option == b"user":
-        if value != b"default":
+        access = client.server.access
+        if text not in ((DEFAULT_USER,) if access is None else access.users):
             raise CommandError(b"ERR No such user '%b'" % value)
-        return lambda other: True
+        return lambda other: other.user_name == text
     raise CommandError(SYNTAX_ERROR)
 
 

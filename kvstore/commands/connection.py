@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from kvstore.authentication import WRONG, Asked
 from kvstore.commands.client import Client
 from kvstore.commands.databases import parse_database
 from kvstore.commands.table import (
@@ -12,6 +15,7 @@ from kvstore.commands.table import (
 )
 from kvstore.replies import OK, CommandError, Reply, Status
 from kvstore.resp import Command
+from kvstore.users import DEFAULT_USER
 
 SERVER_VERSION = b"7.0.15"
 """The Redis whose replies are matched; clients choose what they send by it."""
@@ -21,6 +25,11 @@ _BAD_NAME = "ERR Client names cannot contain spaces, newlines or special charact
 _NO_PASSWORD = (
     "ERR AUTH <password> called without any password configured for the default user. "
     "Are you sure your configuration is correct?"
+)
+_GREET_FIRST = (
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH "
+    "<user> <pass> option can be used to authenticate the client and select the RESP protocol "
+    "version at the same time"
 )
 
 
@@ -41,6 +50,7 @@ def _select(client: Client, command: Command) -> Reply:
 
 def _reset(client: Client, command: Command) -> Reply:
     client.reset()
+    client.server.forget(client)
     return Status(b"RESET")
 
 
@@ -50,18 +60,23 @@ def _quit(client: Client, command: Command) -> Reply:
 
 
 def _auth(client: Client, command: Command) -> Reply:
-    """There are no passwords yet: as Redis with none set, only `AUTH default x` is taken."""
+    """Asks for a check; without users, as Redis with none set, `AUTH default x` is taken."""
     if len(command) > 3:
         raise CommandError("ERR syntax error")
-    if len(command) == 2:
+    if len(command) == 2 and client.server.access is None:
         raise CommandError(_NO_PASSWORD)
-    _check_user(command[1])
-    return OK
+    name = command[1] if len(command) == 3 else DEFAULT_USER.encode()
+    return _ask(client, name, command[-1], lambda: OK)
 
 
-def _check_user(user: bytes) -> None:
-    if user != b"default":
-        raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
+def _ask(client: Client, name: bytes, password: bytes, finish: Callable[[], Reply]) -> Reply:
+    """Leaves the rest of a command for after the check of a password (`Connection.next_run`)."""
+    if client.server.access is not None:
+        client.asked = Asked(name, password, finish)
+        return None
+    if name != DEFAULT_USER.encode():
+        raise CommandError(WRONG)
+    return finish()
 
 
 def checked_name(name: bytes) -> bytes:
@@ -83,26 +98,35 @@ def _hello(client: Client, command: Command) -> Reply:
         if protocol not in (2, 3):
             raise CommandError("NOPROTO unsupported protocol version")
     position = 2
+    shown: tuple[bytes, bytes] | None = None
     while position < len(command):
         option, left = command[position].lower(), len(command) - position - 1
         if option == b"auth" and left >= 2:
-            _check_user(command[position + 1])
+            shown = command[position + 1], command[position + 2]
             position += 3
         elif option == b"setname" and left >= 1:
             client.name = checked_name(command[position + 1])  # kept though a later option fails
             position += 2
         else:
             raise CommandError(b"ERR Syntax error in HELLO option '%b'" % command[position])
-    client.protocol = protocol
-    return {
-        b"server": b"redis",
-        b"version": SERVER_VERSION,
-        b"proto": protocol,
-        b"id": client.id,
-        b"mode": b"standalone",
-        b"role": b"master",
-        b"modules": [],
-    }
+
+    def finish() -> Reply:
+        client.protocol = protocol
+        return {
+            b"server": b"redis",
+            b"version": SERVER_VERSION,
+            b"proto": protocol,
+            b"id": client.id,
+            b"mode": b"standalone",
+            b"role": b"master",
+            b"modules": [],
+        }
+
+    if shown is not None:
+        return _ask(client, *shown, finish)
+    if client.server.access is not None and client.user is None:
+        raise CommandError(_GREET_FIRST)
+    return finish()
 
 
 def _command(

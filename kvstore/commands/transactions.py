@@ -21,8 +21,8 @@ WATCHED_MAX = 1 << 16
 """Keys that one client may watch."""
 
 
-def check_queued(entry: Entry, command: Command) -> None:
-    """Redis' checks of what comes behind MULTI.
+def check_queued(client: Client, entry: Entry, command: Command) -> None:
+    """Redis' checks of what comes behind MULTI, and one of ours: who queues is who runs.
 
     Raises:
       CommandError: it may not be queued; EXEC will refuse the rest.
@@ -33,6 +33,11 @@ def check_queued(entry: Entry, command: Command) -> None:
             entry.handler(None, command)  # says so
         elif not child.minimum <= len(command) <= child.maximum:
             raise wrong_arity(child)
+    if client.server.access is not None and (
+        entry.name == b"auth"
+        or (entry.name == b"hello" and any(word.lower() == b"auth" for word in command))
+    ):
+        raise CommandError("ERR AUTH inside MULTI is not allowed; authenticate before it")
     if "no_multi" in entry.flags:
         raise CommandError("ERR Command not allowed inside a transaction")
 

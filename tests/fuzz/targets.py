@@ -38,7 +38,9 @@ from p4xos.effects import Effects
 from p4xos.errors import BadPacket, P4xosError, RoundsExhausted
 from p4xos.framing import FrameStream, encode_frame
 from p4xos.remote_errors import raise_error_untrusted
-from p4xos.service import VERSION, Connection, Service
+from p4xos.sealing import NONCE_BYTES
+from p4xos.secret import Secret
+from p4xos.service import OPEN_VERSION, SEALED_VERSION, Connection, Service
 from p4xos.storage import frames
 from p4xos.wire import Message, Type
 from tests.fuzz.fuzzing import Target, anything, mutated, noise, number, only, pieces
@@ -213,7 +215,7 @@ def proposer(random: Random) -> None:
 # The peer port -----------------------------------------------------------------------------------
 
 _HEADS: list[dict[str, object]] = [
-    {"ask": "hello", "version": VERSION, "cluster": 0x77, "peer": True},
+    {"ask": "hello", "version": OPEN_VERSION, "cluster": 0x77, "peer": True},
     {"ask": "submit", "id": 1}, {"ask": "recover", "id": 2, "instance": 1},
     {"ask": "status", "id": 3}, {"ask": "deliver", "first": 1}, {"ask": "tail", "first": 1},
     {"ask": "copy", "above": 0}, {"ask": "piece", "copy": 1, "name": "a.sst", "offset": 0},
@@ -284,7 +286,10 @@ async def _send(random: Random, stream: trio.abc.HalfCloseableStream, data: byte
 
 def _conversation(random: Random) -> bytes:
     """Frames as a peer sends them, some of them spoilt."""
-    sent = [encode_frame(_HEADS[0])] if random.random() < 0.9 else []
+    hello = _HEADS[0]
+    if random.random() < 0.5:
+        hello |= {"version": SEALED_VERSION, "nonce": random.randbytes(NONCE_BYTES)}
+    sent = [encode_frame(hello)] if random.random() < 0.9 else []
     for _ in range(random.randint(0, 5)):
         body = random.choice((b"", b"", mutated(random, _PACKED)))
         if random.random() < 0.3:
@@ -319,7 +324,8 @@ def service(random: Random) -> None:
 
     async def main() -> None:
         cluster = Cluster.template(3, base_port=7000, cluster_id=0x77)
-        served = Service(cluster, "n1", lambda: {"node": "n1"}, None, None)
+        secret = random.choice((None, Secret(bytes(32))))
+        served = Service(cluster, "n1", lambda: {"node": "n1"}, None, None, secret)
         here, there = trio.testing.memory_stream_pair()
         frames_ = FrameStream(here, body_bytes_max=0)
         async with trio.open_nursery() as nursery:

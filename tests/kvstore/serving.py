@@ -11,11 +11,14 @@ from typing import Any
 import hiredis
 import trio
 
+from kvstore.authentication import Authenticator
+from kvstore.limits import Limits
 from kvstore.listening import bound_socket
 from kvstore.logtime import Clock, wall_clock
 from kvstore.machine import KvStateMachine
 from kvstore.server import KvServer
 from kvstore.store import Store
+from kvstore.tls import ServerTls
 from p4xos.testing.local_log import LocalLog
 
 CLUSTER = 0x5EED
@@ -48,6 +51,24 @@ class Talker:
 
     async def expect(self, data: bytes) -> None:
         assert await self.receive(len(data)) == data
+
+    async def line(self) -> bytes:
+        """The next line, with its end."""
+        line = b""
+        while not line.endswith(b"\r\n"):
+            byte = await self.receive(1)
+            assert byte, line
+            line += byte
+        return line
+
+    async def rest_of(self, end: bytes) -> bytes:
+        """Everything up to this end."""
+        got = b""
+        while not got.endswith(end):
+            more = await self.receive(1)
+            assert more, got
+            got += more
+        return got
 
     async def rest(self) -> bytes:
         """Everything until the server closes."""
@@ -89,14 +110,25 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def serving(
-    directory: Path, clock: Clock = wall_clock, **log_options: int
+    directory: Path,
+    clock: Clock = wall_clock,
+    *,
+    users: Path | None = None,
+    tls: ServerTls | None = None,
+    plain: bool = True,
+    limits: Limits | None = None,
+    **log_options: int,
 ) -> AsyncIterator[Running]:
     """A server on a fresh store and a `LocalLog`; all of it is closed at the end."""
     store = Store(directory / "store", CLUSTER, clock)
     machine = KvStateMachine(store)
     log = LocalLog(**log_options)
     log.attach(machine)
-    server = KvServer(log, machine, bound_socket(("127.0.0.1", 0)))
+    server = KvServer(
+        log, machine, bound_socket(("127.0.0.1", 0)) if plain else None, limits=limits,
+        tls=None if tls is None else (bound_socket(("127.0.0.1", 0)), tls),
+        access=None if users is None else Authenticator(users),
+    )  # fmt: skip
     talkers: list[Talker] = []
     try:
         async with trio.open_nursery() as nursery:

@@ -409,7 +409,7 @@ async def test_quit_answers_what_was_before_it_and_nothing_after(running: Runnin
 
 
 async def test_too_many_clients_are_told(running: Running) -> None:
-    running.server.max_clients = 1
+    running.server.admission.max_clients = 1
     first = await running.connect()
     await first.send(b"PING\r\n")
     await first.expect(b"+PONG\r\n")
@@ -419,18 +419,17 @@ async def test_too_many_clients_are_told(running: Running) -> None:
 
 
 async def test_out_of_descriptors_is_waited_out(running: Running) -> None:
-    real = running.server._listener
-    descriptor = real.fileno()
+    ((descriptor, real),) = running.server._listeners.items()
 
     class Exhausted:
         def accept(self) -> None:
-            running.server._listener = real
+            running.server._listeners[descriptor] = real
             raise OSError(errno.EMFILE, "too many open files")
 
         def fileno(self) -> int:
             return descriptor
 
-    running.server._listener = Exhausted()  # type: ignore[assignment]
+    running.server._listeners[descriptor] = Exhausted(), None  # type: ignore[assignment]
     talker = await running.connect()
     await talker.send(b"PING\r\n")
     await talker.expect(b"+PONG\r\n")

@@ -263,9 +263,9 @@ def test_nothing_is_said_before_it_has_joined(acceptors: int) -> None:
         assert group.send(A, *questions) == []
         group.exchange(A, *others)
     assert group.send(A, *questions) == []
-    assert role.stage is Stage.RECORDING  # type: ignore[comparison-overlap]
+    assert "learners needed" in role.status()
     group.checkpoints(A, 3)
-    assert role.stage is Stage.SILENT
+    assert "votes again once" in role.status()
     assert group.send(A, *questions) == []
     group.trim(3 + WINDOW)
     assert group.send(A, *questions) == []

@@ -36,7 +36,7 @@ def running_split(directory: Path) -> Iterator[StoreCluster]:
                 return command(cluster_file, name)
             return python_module("p4xos", "node", "--cluster", str(file), "--name", name)
 
-        store.application.command = either  # type: ignore[method-assign]
+        store.application.command = either  # type: ignore[method-assign,assignment]
         for name in ("a1", "a2", "a3"):
             store.launch(name)
         store.start()

@@ -223,7 +223,7 @@ async def test_a_full_window_is_told_and_mends_itself(split: StoreCluster) -> No
     with trio.fail_after(LIMIT_S):
         async with connected(split.endpoint("n1")) as connection:
             with stopped(split, "n2", "n3"):
-                answers = []
+                answers: list[object] = []
                 while not answers or answers[-1] == b"OK":
                     await connection.send(WINDOWFUL[len(answers) % len(WINDOWFUL)])
                     answers.append(await connection.reply())

@@ -42,7 +42,7 @@ class Reader(threading.Thread):
         super().__init__(daemon=True)
         retry = Retry(ConstantBackoff(0.02), 2)
         self.clients = [
-            redis.Redis(*store.endpoint(name), retry=retry, socket_timeout=15)  # type: ignore[misc]
+            redis.Redis(*store.endpoint(name), retry=retry, socket_timeout=15)
             for name in store.names
         ]
         self.failed: list[str] = []
