@@ -85,8 +85,8 @@ class Member:
 class Timing:
     """Times in seconds. They decide how fast the group mends itself, never what is chosen."""
 
-    heartbeat_s: float = 0.09
-    takeover_timeout_s: float = 0.3
+    heartbeat_s: float = 0.08
+    takeover_timeout_s: float = 0.24
     gap_timeout_s: float = 0.02
     retry_s: float = 0.1
     deadline_s: float = 10.0

@@ -75,7 +75,7 @@ class Phase(Enum):
 class CoordinatorTiming:
     """Seconds, and a count of heartbeats; each is for liveness alone."""
 
-    heartbeat_s: float = 0.09
+    heartbeat_s: float = 0.08
     takeover_s: float = 0.25
     retry_s: float = 0.03
     stall_s: float = 0.25
