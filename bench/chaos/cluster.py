@@ -130,6 +130,10 @@ class ChaosCluster:
         """The last process of each node that was started, ended or not."""
         self.out: set[str] = set()
         """Nodes that a fault has taken; another one leaves them alone."""
+        self.forgetful: set[str] = set()
+        """Nodes that have lost their disk; until they vote again no other one may."""
+        self.helpers: list[Child] = []
+        """Processes of faults."""
         self.kills = 0
         acceptors = [name for name, roles in self.roles.items() if "acceptor" in roles]
         self.small = acceptors[-1] if small_disk else None
@@ -143,6 +147,7 @@ class ChaosCluster:
             self.directory.mkdir(parents=True, exist_ok=True)
             self.network = stack.enter_context(Network(self.names, self.directory))
             stack.callback(kill_all, self._all)  # before their hosts go
+            stack.callback(kill_all, self.helpers)
             addresses = {name: self.network.hosts[name].address for name in self.names}
             home = self.directory / "cluster"  # a new cluster wants an empty directory
             home.mkdir()
