@@ -6,7 +6,7 @@ ARGS ?=
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench judges docs sim clean distclean
+.PHONY: help run test check bench chaos judges docs sim clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -30,6 +30,11 @@ check:  ## ruff and mypy
 bench:  ## measure throughput and latency
 	@deploy/setup test
 	@$(PYTHON_BIN)/python -m bench $(ARGS)
+
+# The last line is a plain command, so that a signal to make reaches the run, which clears up.
+chaos:  ## break real processes, judge what clients saw: make chaos ARGS="--minutes 10 --seed 1"
+	@deploy/setup test
+	@$(PYTHON_BIN)/python -m bench.chaos $(ARGS)
 
 judges:  ## run other projects' tests: make judges ARGS="--redis DIRECTORY --redis-py DIRECTORY"
 	@deploy/setup test

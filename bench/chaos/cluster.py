@@ -6,7 +6,7 @@ import http.client
 import random
 import shutil
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -214,7 +214,7 @@ class ChaosCluster:
         """Starts all nodes, and returns when they serve."""
         for name in self.names:
             self.launch(name)
-        self.wait_until_healthy()
+        self.wait_until_alike()
 
     def kill(self, names: Iterable[str]) -> None:
         """SIGKILL to these nodes at once."""
@@ -282,36 +282,44 @@ class ChaosCluster:
         """A free node whose coordinator serves; a guess when none says so, None: none is free."""
         able = [name for name in self.free() if "coordinator" in self.roles[name]]
         statuses = self.statuses(able)
-        serving = [n for n in able if _part(statuses.get(n), "coordinator").get("leader") == self._coordinator_id(n)
-                   and _part(statuses.get(n), "coordinator").get("phase") == "serving"]
+        serving = [name for name in able if _serves(statuses.get(name))]
         return chance.choice(serving or able) if able else None
 
-    def _coordinator_id(self, name: str) -> int:
-        return next(m.id for m in self.cluster.coordinators if m.node == name)
-
-    def wait_until_healthy(self) -> None:
-        """All nodes are ready, each store takes a write, and all have applied the same.
+    def wait_until_serving(self) -> None:
+        """All nodes are ready, and each store takes a write.
 
         Raises:
           Violation: they do not get there, though nothing hinders them any more.
         """
+        self._wait_until_no(self._hindrance)
+
+    def wait_until_alike(self) -> None:
+        """All stores have applied the same, and are ready; for when nobody writes.
+
+        Raises:
+          Violation: they do not get there.
+        """
+        self._wait_until_no(lambda: self._hindrance() or self._difference())
+
+    def _wait_until_no(self, problem: Callable[[], str]) -> None:
+        """Returns when there is no problem any more."""
         said = "nothing was asked yet"
 
-        def healthy() -> bool:
+        def solved() -> bool:
             nonlocal said
             self.check_running()
-            said = self._problem()
+            said = problem()
             return not said
 
         try:
-            wait_until(healthy, HEAL_LIMIT_S, "healing")
-        except BenchError as error:
-            if isinstance(error, HarnessLost):
-                raise
+            wait_until(solved, HEAL_LIMIT_S, "healing")
+        except HarnessLost:
+            raise
+        except BenchError:
             raise Violation(f"no service {HEAL_LIMIT_S:g} s after all was mended: {said}") from None
 
-    def _problem(self) -> str:
-        """Why the cluster is not healthy, empty when it is."""
+    def _hindrance(self) -> str:
+        """Why the cluster does not serve, empty when it does."""
         for name in self.names:
             told = self._ready(name)
             if told:
@@ -320,12 +328,15 @@ class ChaosCluster:
             answer = self.ask(name, _PROBE)
             if not answer.startswith(b"+OK"):
                 return f"node {name} answers a write with {answer!r}"
-        statuses = self.statuses(self.names)
-        places = {n: _part(s, "learner").get("delivered") for n, s in statuses.items()
-                  if n in self.endpoints}
-        if len(statuses) < len(self.names) or len(set(places.values())) != 1:
-            return f"{len(statuses)} of {len(self.names)} answer, applied: {places}"
         return ""
+
+    def _difference(self) -> str:
+        """How the stores differ in what they have applied, empty when they do not."""
+        statuses = self.statuses(self.endpoints)
+        places = {name: _part(s, "learner").get("delivered") for name, s in statuses.items()}
+        if len(places) == len(self.endpoints) and len(set(places.values())) == 1:
+            return ""
+        return f"applied: {places}"
 
     def _ready(self, name: str) -> str:
         """What a node's page says of why it is not ready; empty when it is."""
@@ -361,3 +372,8 @@ def _part(status: Mapping[str, object] | None, name: str) -> Mapping[str, object
     """One role's part of a status."""
     part = (status or {}).get(name)
     return part if isinstance(part, dict) else {}
+
+
+def _serves(status: Mapping[str, object] | None) -> bool:
+    """Whether a node's coordinator takes itself for the one in charge."""
+    return _part(status, "coordinator").get("phase") == "serving"
