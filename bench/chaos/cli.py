@@ -45,9 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         "--faults", type=_kinds, default=list(FAULTS.values()), metavar="NAME,...",
         help=f"of {', '.join(FAULTS)}; default: all",
     )  # fmt: skip
-    parser.add_argument(
-        "--nodes", type=int, choices=(3, 5), default=3, help="default: %(default)s"
-    )
+    parser.add_argument("--nodes", type=int, choices=(3, 5), default=3, help="default: %(default)s")
     parser.add_argument(
         "--separate-roles", action="store_true",
         help="each acceptor, coordinator and learner is a node; a kill is that of one role",

@@ -1,4 +1,4 @@
-"""The cluster of a run: every node a process on a host of its own, that can be broken and mended."""
+"""The cluster of a run: nodes are processes on hosts of their own, to be broken and mended."""
 
 from __future__ import annotations
 
@@ -39,8 +39,6 @@ from p4xos.dialing import ask_untrusted, dial
 from p4xos.errors import P4xosError
 from p4xos.tables import Address
 
-HEAL_LIMIT_S = 90.0
-"""Far longer than nodes need to start, elect and catch up, on a machine that does much else."""
 SMALL_DISK_BYTES = 160 << 20
 _STATUS_LIMIT_S = 1.0
 _BASE_PORT = 7101
@@ -102,6 +100,9 @@ def placed(
 
 class ChaosCluster:
     """Makes hosts and a cluster on them; nothing of it is left when the block ends but files."""
+
+    heal_limit_s = 90.0
+    """Far longer than nodes need to start, elect and catch up, on a machine that does much else."""
 
     def __init__(
         self,
@@ -312,11 +313,13 @@ class ChaosCluster:
             return not said
 
         try:
-            wait_until(solved, HEAL_LIMIT_S, "healing")
+            wait_until(solved, self.heal_limit_s, "healing")
         except HarnessLost:
             raise
         except BenchError:
-            raise Violation(f"no service {HEAL_LIMIT_S:g} s after all was mended: {said}") from None
+            raise Violation(
+                f"no service {self.heal_limit_s:g} s after all was mended: {said}"
+            ) from None
 
     def _hindrance(self) -> str:
         """Why the cluster does not serve, empty when it does."""

@@ -27,8 +27,8 @@ from p4xos.creation import CLUSTER_NAME
 
 ROUNDS = 3
 ROUND_S = 20.0
-CLIENTS = 12
-KEYS = 24
+CLIENTS = 48
+KEYS = 48
 WINDOWS = (256, 1024, 65536)
 """Instances that acceptors hold. A small one makes a node that was away for a second fetch a
 snapshot; the largest is what users have."""
@@ -119,9 +119,7 @@ class Episode:
             try:
                 cluster.start()
                 for number in range(plan.rounds):
-                    record = Round(
-                        plan.seed, number, plan.nodes, plan.separate, window, singly
-                    )
+                    record = Round(plan.seed, number, plan.nodes, plan.separate, window, singly)
                     self.rounds.append(record)
                     self._play_round(cluster, schedule, record)
                     self._say(_summary(record))
@@ -129,7 +127,9 @@ class Episode:
                         break
             except Violation as violation:
                 if not self.rounds:
-                    self.rounds.append(Round(plan.seed, 0, plan.nodes, plan.separate, window, singly))
+                    self.rounds.append(
+                        Round(plan.seed, 0, plan.nodes, plan.separate, window, singly)
+                    )
                 record = self.rounds[-1]
                 record.verdict = "violation"
                 record.problem = f"{violation}\n{record.problem}".strip()

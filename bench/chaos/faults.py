@@ -121,7 +121,7 @@ class KillAll(Fault):
     """kill -9 of all nodes at once: what was acknowledged is on the disks."""
 
     kind = "kill-all"
-    longest_s = 1.0
+    longest_s = 0.5
 
     def begin(self) -> str:
         """Kills."""
@@ -166,12 +166,12 @@ class _Rules(Fault):
     def begin(self) -> str:
         """Puts the rules in the way."""
         rules, told = self.rules()
-        self._table = self.cluster.network.add_rules(rules)
+        self.table = self.cluster.network.add_rules(rules)
         return told
 
     def end(self) -> None:
         """Removes them."""
-        self.bites = self.cluster.network.remove_rules(self._table)
+        self.bites = self.cluster.network.remove_rules(self.table)
 
     @abstractmethod
     def rules(self) -> tuple[list[str], str]:
@@ -237,7 +237,7 @@ class OneWay(_Rules):
 
 
 class _CoordinatorCut(_Rules):
-    """The coordinator in charge is cut off from all of one role, both ways, and from nothing else."""
+    """The coordinator in charge is cut off from all of one role, both ways, and no more."""
 
     def rules(self) -> tuple[list[str], str]:
         """By address and UDP port: a role has its own."""
@@ -282,7 +282,7 @@ class _Relayed(_Rules):
 
     def begin(self) -> str:
         """Starts the relay, then sends packets to it."""
-        delay_s, jitter_s, repeated, late_s = self.figures()
+        self.figures_drawn = delay_s, jitter_s, repeated, late_s = self.figures()
         mark = next(_marks)
         name = f"relay{mark}"
         figures = (mark, delay_s, jitter_s, repeated, late_s, self.chance.getrandbits(32))
@@ -294,7 +294,7 @@ class _Relayed(_Rules):
         among = self.between(self.cluster.names, self.cluster.names)
         # Not what a relay has let go already: it would go round for ever.
         rules = [f'iifname != "relay*" {among} counter meta mark set {mark}']
-        self._table = self.cluster.network.add_rules(rules, "prerouting")
+        self.table = self.cluster.network.add_rules(rules, "prerouting")
         return (
             f"{self.kind}: {delay_s * 1000:.0f} ms, jitter {jitter_s * 1000:.0f} ms, "
             f"{repeated:.0%} repeated up to {late_s:.1f} s later"
@@ -307,7 +307,7 @@ class _Relayed(_Rules):
 
     def end(self) -> None:
         """Packets go past the relay; then it lets go of what waits there."""
-        self.cluster.network.remove_rules(self._table)
+        self.cluster.network.remove_rules(self.table)
         status = self._relay.stop()
         if status:
             raise BenchError(f"the relay failed: {self._relay.last_lines()}")
@@ -387,7 +387,9 @@ class _Stops(Fault):
         status = child.process.returncode
         said = child.last_lines(3)
         if status != 1 or what not in said:
-            raise Violation(f"{child.name} ended with {status} when its disk failed, saying:\n{said}")
+            raise Violation(
+                f"{child.name} ended with {status} when its disk failed, saying:\n{said}"
+            )
 
     @abstractmethod
     def bitten(self) -> bool:
@@ -410,6 +412,8 @@ class FullDisk(_Stops):
     """No space is left."""
 
     kind = "disk-full"
+    shortest_s = 1.0
+    longest_s = 4.0
 
     def begin(self) -> str:
         """Fills the small disk."""
@@ -417,13 +421,13 @@ class FullDisk(_Stops):
         if small is None or small in self.cluster.out:
             raise NotNow
         (self.name,) = self.claim([small])
-        self._filler = self.cluster.data(small) / "filler"
+        self.filler = self.cluster.data(small) / "filler"
         self.fill()
         return f"the disk of {small} is full"
 
     def fill(self) -> None:
         """To the last byte."""
-        with self._filler.open("ab", buffering=0) as file, suppress(OSError):
+        with self.filler.open("ab", buffering=0) as file, suppress(OSError):
             chunk = bytes(1 << 20)
             while chunk:
                 try:
@@ -443,7 +447,7 @@ class FullDisk(_Stops):
             else:
                 self.must_stop("No space left")
         finally:
-            self._filler.unlink()
+            self.filler.unlink()
         self.again()
 
     def bitten(self) -> bool:
@@ -527,7 +531,11 @@ class Clock(Fault):
     def end(self) -> None:
         """Jumps back."""
         self._page.set_clock(0.0)
-        self.bites = self._page.shifted_reads - self._before
+        self.bites = self.shifted()
+
+    def shifted(self) -> int:
+        """How often the node has read its clock since."""
+        return self._page.shifted_reads - self._before
 
 
 FAULTS: dict[str, type[Fault]] = {
@@ -538,5 +546,3 @@ FAULTS: dict[str, type[Fault]] = {
         Clock,
     )
 }  # fmt: skip
-
-

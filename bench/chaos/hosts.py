@@ -139,6 +139,8 @@ class Network:
         self._names = [*names, CLIENTS]
         self._directory = directory
         self.hosts: dict[str, Host] = {}
+        """By name, without the router."""
+        self._holders: list[Child] = []
         self._tables = 0
 
     def __enter__(self) -> Self:
@@ -148,7 +150,7 @@ class Network:
             self.router = self._host(_ROUTER, "")
             for number, name in enumerate(self._names):
                 self.hosts[name] = self._host(name, f"{_PREFIX}.{number}.2")
-            for host in self._all():
+            for host in (self.router, *self.hosts.values()):
                 host.wait()
             self._connect()
         except BaseException:
@@ -171,32 +173,28 @@ class Network:
 
     def _host(self, name: str, address: str) -> Host:
         host = Host(name, address, self._directory)
-        self.hosts[name] = host
+        self._holders.append(host.holder)
         return host
 
-    def _all(self) -> list[Host]:
-        return list(self.hosts.values())
-
     def _close(self) -> None:
-        kill_all([host.holder for host in self._all()])
+        kill_all(self._holders)
 
     def _connect(self) -> None:
         """A link from each host to the router, and routes."""
-        del self.hosts[_ROUTER]
         # What a relay sends comes from its device, not from the link of the sender's address.
         self.router.set_network(
             ("ipv4/ip_forward", "1"), ("ipv4/conf/all/rp_filter", "0"),
             ("ipv4/conf/default/rp_filter", "0"), _NO_IPV6,
         )  # fmt: skip
         lines = ["link set dev lo up"]
-        for number, host in enumerate(self._all()):
+        for number, host in enumerate(self.hosts.values()):
             lines += [
                 f"link add name to{number} type veth peer name eth0 netns {host.holder.pid}",
                 f"address add {_PREFIX}.{number}.1/24 dev to{number}",
                 f"link set dev to{number} up",
             ]
         self.router.run(["ip", "-batch", "-"], "\n".join(lines))
-        for number, host in enumerate(self._all()):
+        for number, host in enumerate(self.hosts.values()):
             host.set_network(_NO_IPV6)
             lines = [
                 "link set dev lo up",
@@ -211,7 +209,7 @@ class Network:
 
         Else a batch of up to 128 that was sent by one call is one packet to the router.
         """
-        for host in self._all():
+        for host in self.hosts.values():
             host.run(["ip", "link", "set", "dev", "eth0", "gso_max_segs", "1"])
 
     def add_rules(self, rules: Sequence[str], hook: str = "forward") -> str:

@@ -16,8 +16,10 @@ from bench.chaos.faults import Fault, NotNow
 
 AT_ONCE = 3
 """Faults at the same time, at most."""
-_PAUSE_S = (0.1, 1.2)
-"""Between the beginnings of two."""
+PAUSES_S = (0.8, 3.0, 6.0)
+"""The longest time between the beginnings of two, drawn for a round: some rounds are one long
+trouble, others have moments in which all is well, and much is done that trouble could undo."""
+_PAUSE_MIN_S = 0.1
 _LOOK_S = 0.02
 
 
@@ -56,16 +58,16 @@ class Schedule:
         Raises:
           Violation: the cluster broke a promise; all faults have ended even so.
         """
-        begun = time.monotonic()
-        limit = next_at = begun + seconds
-        next_at = begun
+        pause_s = self._chance.choice(PAUSES_S)
+        next_at = time.monotonic()
+        limit = next_at + seconds
         try:
             while (now := time.monotonic()) < limit:
                 for due in [f for at, f in self._active if at <= now]:
                     self._end(due)
                 if now >= next_at and len(self._active) < AT_ONCE:
                     self._begin(now)
-                    next_at = now + self._chance.uniform(*_PAUSE_S)
+                    next_at = now + self._chance.uniform(_PAUSE_MIN_S, pause_s)
                 self._cluster.check_running()
                 time.sleep(_LOOK_S)
         finally:
