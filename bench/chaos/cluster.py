@@ -18,7 +18,7 @@ import trio
 from bench.chaos.hosts import Host, Network
 from bench.chaos.preload import Page, build
 from bench.errors import BenchError
-from bench.processes import Child, kill_all, python_module, wait_until
+from bench.processes import Child, Unmet, kill_all, python_module, wait_until
 from bench.store_cluster import ask
 from kvstore import comparison
 from kvstore.config import endpoints, with_endpoints
@@ -314,9 +314,7 @@ class ChaosCluster:
 
         try:
             wait_until(solved, self.heal_limit_s, "healing")
-        except HarnessLost:
-            raise
-        except BenchError:
+        except Unmet:
             raise Violation(
                 f"no service {self.heal_limit_s:g} s after all was mended: {said}"
             ) from None

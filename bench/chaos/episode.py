@@ -1,6 +1,6 @@
 """One seed's worth of chaos: a new cluster, rounds of faults under load, and a verdict on each.
 
-A round: clients work while faults come and go; all is mended; the nodes must be ready and take
+A round: clients work while faults come and go in bouts; all is mended; the nodes must be ready and take
 writes again, with the clients still at it; the clients stop, and read everything once more at every
 node; all replicas must have the same state; what the clients saw must be linearizable.
 
@@ -15,18 +15,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from bench.chaos.cluster import ChaosCluster, Violation
 from bench.chaos.faults import Fault, FullDisk
 from bench.chaos.schedule import Schedule
 from bench.errors import BenchError
-from bench.processes import Child, python_module
+from bench.processes import Child, Unmet, python_module, wait_until
 from kvstore.checking import Attempt, Judged, judge, read_history
 from p4xos.creation import CLUSTER_NAME
 
 ROUNDS = 3
-ROUND_S = 20.0
+BOUTS = 6
+CALM_ANSWERS = 1000
+"""That clients get between two bouts of faults, so that there is something to be lost."""
 CLIENTS = 48
 KEYS = 48
 WINDOWS = (256, 1024, 65536)
@@ -48,7 +51,7 @@ class Plan:
     nodes: int = 3
     separate: bool = False
     rounds: int = ROUNDS
-    round_s: float = ROUND_S
+    bouts: int = BOUTS
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -109,6 +112,11 @@ class Episode:
         """
         plan, chance = self._plan, self._chance
         window, singly = chance.choice(WINDOWS), chance.random() < 0.5
+
+        def new_round() -> Round:
+            number = len(self.rounds)
+            return Round(plan.seed, number, plan.nodes, plan.separate, window, singly)
+
         with ChaosCluster(
             self._directory, nodes=plan.nodes, separate=plan.separate, window=window,
             small_disk=FullDisk in plan.kinds, environment=plan.environment,
@@ -118,8 +126,8 @@ class Episode:
             schedule = Schedule(cluster, plan.kinds, chance, self._say)
             try:
                 cluster.start()
-                for number in range(plan.rounds):
-                    record = Round(plan.seed, number, plan.nodes, plan.separate, window, singly)
+                for _ in range(plan.rounds):
+                    record = new_round()
                     self.rounds.append(record)
                     self._play_round(cluster, schedule, record)
                     self._say(_summary(record))
@@ -127,9 +135,7 @@ class Episode:
                         break
             except Violation as violation:
                 if not self.rounds:
-                    self.rounds.append(
-                        Round(plan.seed, 0, plan.nodes, plan.separate, window, singly)
-                    )
+                    self.rounds.append(new_round())
                 record = self.rounds[-1]
                 record.verdict = "violation"
                 record.problem = f"{violation}\n{record.problem}".strip()
@@ -153,7 +159,10 @@ class Episode:
         cluster.helpers.append(clients)
         before = (Counter(schedule.counts), Counter(schedule.bites), cluster.kills)
         try:
-            schedule.play(self._plan.round_s)
+            progress = Progress(history)
+            for _ in range(self._plan.bouts):
+                self._wait_for_answers(cluster, clients, progress)
+                schedule.play_bout()
             self._say("all is mended")
             cluster.wait_until_serving()
             clients.process.terminate()
@@ -171,6 +180,27 @@ class Episode:
                 attempts = read_history(history)
                 self._note(record, attempts, judge(attempts))
 
+    def _wait_for_answers(self, cluster: ChaosCluster, clients: Child, progress: Progress) -> None:
+        """Returns when the clients have got so many more answers: the cluster serves.
+
+        Raises:
+          Violation: it does not, though nothing hinders it.
+        """
+        target = progress.answered() + CALM_ANSWERS
+
+        def served() -> bool:
+            cluster.check_running()
+            if not clients.running:
+                raise BenchError(f"the clients ended by themselves: {clients.last_lines()}")
+            return progress.answered() >= target
+
+        try:
+            wait_until(served, cluster.heal_limit_s, "serving")
+        except Unmet:
+            waited = f"in {cluster.heal_limit_s:g} s in which nothing hindered the cluster"
+            missing = target - progress.answered()
+            raise Violation(f"{missing} of {CALM_ANSWERS} answers did not come {waited}") from None
+
     def _note(self, record: Round, attempts: Sequence[Attempt], judged: Judged) -> None:
         record.verdict = judged.verdict.judgement
         record.operations = judged.attempts
@@ -181,6 +211,27 @@ class Episode:
             record.problem = "\n".join(judged.lines())
             verdict = self._directory / f"verdict-{record.round}.txt"
             verdict.write_text(record.problem + "\n")
+
+
+class Progress:
+    """How many answers the clients have got, by their history as it grows."""
+
+    def __init__(self, history: Path) -> None:
+        """With none."""
+        self._history = history
+        self._read = 0
+        self._answered = 0
+
+    def answered(self) -> int:
+        """All answers so far, but for the last few, which are not written yet."""
+        if self._history.exists():
+            with self._history.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read += len(whole)
+            self._answered += whole.count(b'"outcome": "answered"')
+        return self._answered
 
 
 def _ended(clients: Child) -> bool:
@@ -205,7 +256,7 @@ def longest_gap_s(attempts: Sequence[Attempt]) -> float:
         return 0.0
     ends = sorted(a.ended for a in attempts if a.outcome == "answered" and a.command[0] != b"GET")
     moments = [min(a.called for a in attempts), *ends]
-    return max((b - a for a, b in zip(moments, moments[1:], strict=False)), default=0) / 1e9
+    return max((b - a for a, b in pairwise(moments)), default=0) / 1e9
 
 
 def _summary(record: Round) -> str:

@@ -1,4 +1,4 @@
-"""Which faults come when: drawn from a seed, several at once, each ended before its round is over.
+"""Which faults come when: drawn from a seed, several at once, in bouts that leave nothing broken.
 
 The kinds come as from a deck of cards that is shuffled anew when it is used up, so that each is
 played before any is played again.
@@ -16,10 +16,10 @@ from bench.chaos.faults import Fault, NotNow
 
 AT_ONCE = 3
 """Faults at the same time, at most."""
-PAUSES_S = (0.8, 3.0, 6.0)
-"""The longest time between the beginnings of two, drawn for a round: some rounds are one long
-trouble, others have moments in which all is well, and much is done that trouble could undo."""
-_PAUSE_MIN_S = 0.1
+BOUT = (2, 6)
+"""Faults of a bout, drawn."""
+_PAUSE_S = (0.1, 1.5)
+"""Between the beginnings of two."""
 _LOOK_S = 0.02
 
 
@@ -52,22 +52,23 @@ class Schedule:
         self._deck: list[type[Fault]] = []
         self._active: list[tuple[float, Fault]] = []
 
-    def play(self, seconds: float) -> None:
-        """Plays for so long, and until all that has begun has ended.
+    def play_bout(self) -> None:
+        """Plays some faults, and returns when all of them have ended.
 
         Raises:
           Violation: the cluster broke a promise; all faults have ended even so.
         """
-        pause_s = self._chance.choice(PAUSES_S)
-        next_at = time.monotonic()
-        limit = next_at + seconds
+        left = self._chance.randint(*BOUT)
+        next_at = 0.0
         try:
-            while (now := time.monotonic()) < limit:
-                for due in [f for at, f in self._active if at <= now]:
+            while left or self._active:
+                now = time.monotonic()
+                for due in [fault for at, fault in self._active if at <= now]:
                     self._end(due)
-                if now >= next_at and len(self._active) < AT_ONCE:
+                if left and now >= next_at and len(self._active) < AT_ONCE:
                     self._begin(now)
-                    next_at = now + self._chance.uniform(_PAUSE_MIN_S, pause_s)
+                    left -= 1
+                    next_at = now + self._chance.uniform(*_PAUSE_S)
                 self._cluster.check_running()
                 time.sleep(_LOOK_S)
         finally:

@@ -1,4 +1,4 @@
-"""Put before a node's modules by its PYTHONPATH: breaks one promise, which CHAOS_SABOTAGE names.
+"""Put before a node's modules by its PYTHONPATH: breaks the promise that CHAOS_SABOTAGE names.
 
 Python imports a module of this name when it starts. Only the tests of the verdict use it.
 """
@@ -22,14 +22,14 @@ if SABOTAGE == "reads-are-stale":
 
     Application.read_index = read_index  # type: ignore[method-assign]
 
-elif SABOTAGE == "votes-are-not-kept":
-    from p4xos.storage import AcceptorLog
-    from p4xos.wire import Rows, Type, headers
+elif SABOTAGE == "retries-are-applied":
+    from p4xos.roles.sessions import SequenceSet
 
-    append = AcceptorLog.append
+    take = SequenceSet.take
 
-    def append_some(self: AcceptorLog, records: list[Rows]) -> None:
-        """Votes leave, and are nowhere on the disk."""
-        append(self, [rows for rows in records if headers(rows)["type"][0] != Type.PHASE2B])
+    def take_again(self: SequenceSet, first: int, stop: int) -> list[tuple[int, int]]:
+        """Everything is new, however often it comes."""
+        take(self, first, stop)
+        return [(first, stop)]
 
-    AcceptorLog.append = append_some  # type: ignore[method-assign]
+    SequenceSet.take = take_again  # type: ignore[method-assign]
