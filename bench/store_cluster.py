@@ -157,6 +157,15 @@ class StoreCluster:
 
         wait_until(alike, CATCH_UP_LIMIT_S, f"catching up (nodes {', '.join(names) or 'all'})")
 
+    def wait_until_all_vote(self, *names: str) -> None:
+        """Returns when no acceptor of these nodes, all by default, is one that has forgotten."""
+
+        def all_vote() -> bool:
+            wanted = names or tuple(self.names)
+            return all(self.consensus(n).get("silent_acceptors") == "0" for n in wanted)
+
+        wait_until(all_vote, CATCH_UP_LIMIT_S, "that every acceptor has joined again")
+
     def running_pids(self) -> list[int]:
         """The processes of all running nodes."""
         return [child.pid for child in self.children.values() if child.running]

@@ -3,7 +3,7 @@
 An empty directory is that of a lost disk, or the wrong one: a disk that is not mounted, a mistyped
 path. So a node that should have data and has none starts only when it is told to join. Then its
 store is fetched from the others (docs/PROTOCOL.md, section 7), and its acceptor, which may have
-forgotten votes, stays silent (section 8).
+forgotten votes, stays silent until it can take part again (section 8).
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ async def check(cluster: Cluster, name: str, *, join: bool) -> None:
     silent = ", ".join(str(a.id) for a in cluster.acceptors if a.node == name)
     log.warning(
         "node %s joins with an empty directory: it fetches its store from the others (%s answers), "
-        "then serves; acceptor %s has forgotten its votes and stays silent, so the cluster "
-        "bears one failure less",
+        "then serves; acceptor %s has forgotten its votes and stays silent until all that it may "
+        "have voted for is checkpointed, so for some seconds the cluster bears one failure less",
         name, source, silent,
     )  # fmt: skip
 

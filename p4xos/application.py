@@ -261,11 +261,6 @@ class Application:
             elif now < repeat_at:
                 continue
             repeat_at = now + CHECKPOINT_REPEAT_S
-            if self.durable_through == 0 or self.behind:
-                # A learner that lost its store must not be counted among those whose highest
-                # checkpoint bounds `low` until its state reaches there again; before it has
-                # applied anything it may be one without knowing (docs/PROTOCOL.md, section 7).
-                continue
             self._perform(self.replica.learner.checkpoint(self.durable_through), now)
 
     @property

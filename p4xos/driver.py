@@ -14,23 +14,12 @@ from typing import Protocol
 
 from p4xos import wire
 from p4xos.config import Cluster
-from p4xos.effects import Effects, Role, To
+from p4xos.effects import SENDS, Effects, Role, To
 from p4xos.net import Address, Network
 from p4xos.storage import RoundFile
-from p4xos.wire import Peer, Rows, Type
+from p4xos.wire import Peer, Rows
 
 log = logging.getLogger(__name__)
-
-_SENDS: dict[Role, tuple[Type, ...]] = {
-    Role.ACCEPTOR: (
-        Type.PHASE1B, Type.PHASE2B, Type.READ_INDEX_REPLY,
-        Type.RECORD, Type.RECORDED, Type.RECOVERING,
-    ),
-    Role.COORDINATOR: (Type.PHASE1A, Type.PHASE2A, Type.HEARTBEAT, Type.READ_INDEX),
-    Role.LEARNER: (Type.REQUEST, Type.RECOVER, Type.LEARN, Type.CHECKPOINT, Type.READ_INDEX),
-}  # fmt: skip
-"""What each role may send; a learner's address is its proposer's too."""
-
 
 class RoleMachine(Protocol):
     """A pure role, as in `p4xos.roles`."""
@@ -97,8 +86,8 @@ class Directory:
             self._addresses[To(role)] = addresses
             for member, address in zip(of_role, addresses, strict=True):
                 self._addresses[To(role, member.id)] = [address]
-                if role in _SENDS:
-                    senders = dict.fromkeys(map(int, _SENDS[role]), member.id)
+                if role in SENDS:
+                    senders = dict.fromkeys(map(int, SENDS[role]), member.id)
                     self.peers[address] = Peer(cluster.id, cluster.group, senders)
 
     def addresses(self, to: To) -> list[Address]:

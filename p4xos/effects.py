@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from p4xos.wire import Rows
+from p4xos.wire import Rows, Type
 
 
 class Role(IntEnum):
@@ -18,6 +18,20 @@ class Role(IntEnum):
     COORDINATOR = 2
     LEARNER = 3
     PROPOSER = 4
+
+
+SENDS: dict[Role, tuple[Type, ...]] = {
+    Role.ACCEPTOR: (
+        Type.PHASE1B, Type.PHASE2B, Type.READ_INDEX_REPLY,
+        Type.RECORD, Type.RECORDED, Type.RECOVERING, Type.ASK_CHECKPOINT,
+    ),
+    Role.COORDINATOR: (Type.PHASE1A, Type.PHASE2A, Type.HEARTBEAT, Type.READ_INDEX),
+    Role.LEARNER: (
+        Type.REQUEST, Type.RECOVER, Type.LEARN, Type.CHECKPOINT, Type.READ_INDEX,
+        Type.ASK_CHECKPOINT,
+    ),
+}  # fmt: skip
+"""What each role may send; a learner's address is its proposer's too."""
 
 
 class To(NamedTuple):

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -33,10 +34,20 @@ from p4xos.quorum import majority
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
 from p4xos.roles.learner import Learner
+from p4xos.roles.lost_store import LostStore
 from p4xos.roles.proposer import Proposer, ProposerTiming
+from p4xos.roles.rejoining import ForgetfulAcceptor, Stage
 from p4xos.roles.replica import Replica
 from p4xos.service import Service, listen
-from p4xos.storage import AcceptorLog, Forgetful, MemoryStorage, RoundFile
+from p4xos.storage import (
+    AcceptorLog,
+    AcceptorStorage,
+    Forgetful,
+    MemoryStorage,
+    RoundFile,
+    StorageOfJoined,
+    set_aside,
+)
 from p4xos.transfers import Copies
 from p4xos.wire import Frame
 
@@ -44,6 +55,12 @@ log = logging.getLogger(__name__)
 
 GC_THRESHOLD = 50_000
 """Container objects made between two looks of the collector; Python's own figure is 700."""
+STUCK_S = 30.0
+"""How long an acceptor that forgot may wait before it is said what may be the matter."""
+REBUILD = (
+    "when more than a minority of the acceptors has forgotten at once, only a new cluster from a "
+    "backup goes on (kvstore backup, kvstore restore)"
+)
 WATCH_S = 1.0
 """How often a node looks at itself, to log what changed."""
 
@@ -68,8 +85,8 @@ class Node:
         self.drivers: list[Driver] = []
         self.coordinator: Coordinator | None = None
         self.application: Application | None = None
-        self.silent: list[str] = []
-        """Acceptors that stay silent since they have forgotten, each with the reason."""
+        self.forgetful: dict[int, tuple[ForgetfulAcceptor, str]] = {}
+        """Acceptors that came up having forgotten, by id, each with the reason."""
         self.service: Service | None = None
         self.catch_up: CatchUp | None = None
         self.health = Health()
@@ -81,6 +98,7 @@ class Node:
         self.collectors: list[Callable[[], Iterable[Metric]]] = []
         """What the application adds to the metrics."""
         self.pages: HttpServer | None = None
+        self._new = False  # an acceptor here runs for the first time: so does its node
         self._listener: socket.socket | None = None
         self._metrics_listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
@@ -151,32 +169,70 @@ class Node:
                 directory, cluster=cluster.id, group=cluster.group, acceptor=member.id
             )
             if isinstance(memory, Forgetful):
-                self._stay_silent(member, memory)
+                self._join_again(member, acceptor, memory, lambda: MemoryStorage.begin(directory))
                 return
             storage = memory
+            self._new = True
         else:
             opened = AcceptorLog.open(
                 directory, cluster=cluster.id, group=cluster.group, acceptor=member.id,
                 window=cluster.window, carry_over=acceptor.carry_over,
             )  # fmt: skip
             if isinstance(opened, Forgetful):
-                self._stay_silent(member, opened)
+                self._join_again(
+                    member, acceptor, opened, lambda: self._begin_log(directory, acceptor)
+                )
                 return
             if opened.cut is not None:
                 log.warning("acceptor %d: %s", member.id, opened.cut)
             acceptor.restore(opened.records)
             storage = opened.log
+            self._new = self._new or opened.new
         self._add("acceptor", acceptor, member, storage)
         self.acceptors[member.id] = acceptor, storage
 
-    def _stay_silent(self, member: Member, reason: Forgetful) -> None:
-        """One that may have forgotten a vote must not vote (docs/PROTOCOL.md, section 8)."""
-        self.silent.append(f"acceptor {member.id}: {reason}")
-        log.error(
-            "acceptor %d stays silent, since it may have forgotten what it voted for: %s; the "
-            "group goes on as long as a majority of the acceptors has not forgotten",
-            member.id, reason,
+    def _begin_log(self, directory: Path, acceptor: Acceptor) -> AcceptorLog:
+        set_aside(directory)
+        return AcceptorLog.begin(
+            directory, cluster=self.cluster.id, group=self.cluster.group, acceptor=acceptor.id,
+            window=self.cluster.window, carry_over=acceptor.carry_over,
         )  # fmt: skip
+
+    def _join_again(
+        self,
+        member: Member,
+        acceptor: Acceptor,
+        reason: Forgetful,
+        begin: Callable[[], AcceptorStorage],
+    ) -> None:
+        """One that may have forgotten a vote must not vote (docs/PROTOCOL.md, section 8)."""
+        log.warning(
+            "acceptor %d may have forgotten what it voted for: %s; it stays silent until the "
+            "others have told what it must know, and all that it may have voted for is "
+            "checkpointed", member.id, reason,
+        )  # fmt: skip
+        if len(self.cluster.acceptors) == 1:
+            log.error(
+                "acceptor %d is the only one, so nobody remembers: nothing more can be written; "
+                "%s", member.id, REBUILD,
+            )  # fmt: skip
+        forgetful = ForgetfulAcceptor(
+            acceptor, learners=len(self.cluster.learners), random=self._random,
+            now=trio.current_time(),
+        )  # fmt: skip
+        storage = StorageOfJoined(begin)
+        self._add("acceptor", forgetful, member, storage)
+        self.forgetful[member.id] = forgetful, str(reason)
+        self.acceptors[member.id] = acceptor, storage
+
+    @property
+    def silent(self) -> list[str]:
+        """Acceptors that have forgotten and do not take part yet, each with what it waits for."""
+        return [
+            f"acceptor {id} has forgotten ({reason}): {role.status()}"
+            for id, (role, reason) in self.forgetful.items()
+            if not role.joined
+        ]
 
     def _open_coordinator(self, member: Member) -> None:
         cluster = self.cluster
@@ -203,6 +259,13 @@ class Node:
 
     def _open_learner(self, member: Member, machine: BatchMachine) -> None:
         cluster, timing = self.cluster, self.cluster.timing
+        lost: LostStore | None = None
+        if machine.applied == 0 and not self._new:
+            # Nothing says that it never held more: its disk may have been lost.
+            lost = LostStore(
+                frame=self._frame(member), learners=len(cluster.learners), random=self._random,
+                now=trio.current_time(),
+            )  # fmt: skip
         learner = Learner(
             frame=self._frame(member),
             acceptors=len(cluster.acceptors),
@@ -211,6 +274,7 @@ class Node:
             delivered=machine.applied,
             sessions=checkpointed.unpack(machine.learner_state()),
             gap_timeout_s=timing.gap_timeout_s,
+            lost=lost,
         )
         proposer = Proposer(
             frame=self._frame(member),
@@ -222,9 +286,7 @@ class Node:
         )
         replica = Replica(learner, proposer)
         self.application = Application(replica, machine)
-        driver = self._add(
-            "learner", replica, member, handle=self.application.handle
-        )
+        driver = self._add("learner", replica, member, handle=self.application.handle)
         self.application.attach(driver)
 
     def _bind(self) -> None:
@@ -296,7 +358,19 @@ class Node:
     async def _watch(self) -> None:
         """A stall has a log line, and so has its end."""
         last: tuple[object, ...] = ()
+        stages: dict[int, Stage] = {}
+        stuck_since = trio.current_time()
         while True:
+            for id, (role, _) in self.forgetful.items():
+                if stages.get(id) is not role.stage:
+                    stages[id] = role.stage
+                    stuck_since = trio.current_time()
+                    log.info("acceptor %d: %s", id, role.status())
+            if self.silent and trio.current_time() >= stuck_since + STUCK_S:
+                stuck_since = trio.current_time()
+                log.warning(
+                    "no progress for %g s: %s; %s", STUCK_S, "; ".join(self.silent), REBUILD
+                )
             self._note_progress()
             if self.coordinator is not None:
                 status = self.coordinator.status()

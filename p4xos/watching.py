@@ -10,7 +10,7 @@ import trio
 
 from p4xos.http import HttpServer, Page
 from p4xos.metrics import families, metrics_page
-from p4xos.storage import AcceptorLog
+from p4xos.storage import AcceptorLog, StorageOfJoined
 
 if TYPE_CHECKING:
     from p4xos.node import Node
@@ -65,11 +65,15 @@ def _learner(node: Node) -> dict[str, object]:
 def _acceptors(node: Node) -> dict[str, object]:
     """Those that vote, by id as text: JSON has no other keys."""
     found: dict[str, object] = {}
-    for member, (acceptor, storage) in node.acceptors.items():
+    for member, (acceptor, opened) in node.acceptors.items():
+        if member in node.forgetful and not node.forgetful[member][0].joined:
+            continue
+        storage = opened.begun if isinstance(opened, StorageOfJoined) else opened
         told: dict[str, object] = {
             "low": acceptor.low,
             "highest": acceptor.highest,
             "round": acceptor.highest_round,
+            "incarnation": acceptor.incarnation,
         }
         if isinstance(storage, AcceptorLog):
             told["storage"] = dict(storage.counters)

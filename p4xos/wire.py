@@ -70,6 +70,7 @@ class Type(IntEnum):
     RECORD = 12
     RECORDED = 13
     RECOVERING = 14
+    ASK_CHECKPOINT = 15
 
 
 class Message(NamedTuple):
@@ -357,6 +358,29 @@ def is_summary(vround: int, length: int) -> bool:
 
 NO_VOTE = 0
 """The vround of a PHASE1B that reports a promise without a vote."""
+
+
+ACCEPTOR_ASKS = 1
+LEARNER_ASKS = 0
+"""ASK_CHECKPOINT names in `instance` in which role its sender asks: ids of roles overlap."""
+
+STORE_LOST = 1
+"""The round of a CHECKPOINT of a learner that lost its store: it holds nothing up."""
+
+_U32 = struct.Struct(">I")
+
+
+def pack_incarnation(incarnation: int) -> bytes:
+    """The value of RECORD; 0 only asks."""
+    return _U32.pack(incarnation)
+
+
+def unpack_incarnation(value: bytes) -> int:
+    """The inverse of `pack_incarnation`; BadPacket when the value is of another size."""
+    if len(value) != _U32.size:
+        raise BadPacket(f"an incarnation takes {_U32.size} bytes, not {len(value)}")
+    incarnation: int = _U32.unpack(value)[0]
+    return incarnation
 
 
 def pack_seen(seen: tuple[int, ...]) -> bytes:

@@ -182,7 +182,7 @@ def good(count: int = 1, **fields: int) -> Rows:
         ("version", {"version": 2}),
         ("version", {"version": 0}),
         ("type", {"type": 0}),
-        ("type", {"type": 15}),
+        ("type", {"type": 16}),
         ("type", {"type": 255}),
         ("cluster", {"cluster": CLUSTER + 1}),
         ("cluster", {"group": GROUP + 1}),

@@ -14,9 +14,12 @@ is emptied first: `instance = i; round = vround = NO_ROUND`.
     PHASE2A i voted in that round already:       reply PHASE2B from the slot
     LEARN [i, j):                                reply PHASE2B, each vote held in [i, j)
     READ_INDEX:                                  reply READ_INDEX_REPLY highest, highest_round, low
+    RECORD of another acceptor a:                seen[a] = max(seen[a], incarnation told);
+                                                 reply RECORDED highest_round, low, seen
     anything else, and every stale round:        silence and a counter
 
-An instance outside [low, low + window) is never an array index.
+An instance outside [low, low + window) is never an array index. An acceptor that has forgotten
+what it promised is in `rejoining` until it may act on this table again.
 """
 
 from __future__ import annotations
@@ -104,6 +107,7 @@ class Acceptor:
             Type.HEARTBEAT: self._each(self._heartbeat),
             Type.LEARN: self._each(self._learn),
             Type.READ_INDEX: self._each(self._read_index),
+            Type.RECORD: self._each(self._record),
         }
 
     # The driver's side ---------------------------------------------------------------------------
@@ -135,6 +139,27 @@ class Acceptor:
     def deadline(self) -> float | None:
         """Never."""
         return None
+
+    def join(self, *, incarnation: int, round: int, low: int, seen: tuple[int, ...]) -> Rows:
+        """Begins anew after having forgotten (docs/PROTOCOL.md, section 8); only while empty.
+
+        Args:
+          incarnation: above every one that this acceptor has ever shown.
+          round: the highest that a majority of the others told: promised for every instance.
+          low: the group's; everything that this acceptor may have voted for lies below.
+          seen: of all acceptors, as the others told.
+
+        Returns:
+          The log record of it, to be durable before anything is answered.
+        """
+        assert self.highest_round == NO_ROUND, "an acceptor that remembers does not join"
+        self.incarnation = incarnation
+        self.floor = self.highest_round = round
+        self.low, self.highest = low, low - 1
+        self.seen = tuple(
+            max(known, incarnation) if a == self.id else known for a, known in enumerate(seen)
+        )
+        return self._registers()
 
     def carry_over(self) -> list[Rows]:
         """What still matters besides votes, as log records: registers, and promises above votes."""
@@ -412,6 +437,30 @@ class Acceptor:
             vround=m.vround, low=self.low,
         )  # fmt: skip
         effects.send.append((To(role, m.sender), reply))
+
+    def _record(self, m: Message, effects: Effects) -> None:
+        """Another one has forgotten: what it showed before is told apart from what it will show."""
+        forgetful = m.sender
+        try:
+            incarnation = wire.unpack_incarnation(m.value)
+        except BadPacket:
+            incarnation = -1
+        if incarnation < 0 or m.instance != forgetful or forgetful >= len(self.seen):
+            self.counters["malformed"] += 1
+            return
+        if forgetful == self.id:
+            self.counters["ignored"] += 1  # a question of its own former life
+            return
+        if incarnation > self.seen[forgetful]:
+            seen = list(self.seen)
+            seen[forgetful] = incarnation
+            self.seen = tuple(seen)
+            self._registers_changed = True
+        reply = self._encode(
+            Type.RECORDED, instance=forgetful, round=self.highest_round, vround=m.vround,
+            low=self.low, value=wire.pack_seen(self.seen),
+        )  # fmt: skip
+        effects.send.append((To(Role.ACCEPTOR, forgetful), reply))
 
     # Rows and records ----------------------------------------------------------------------------
 

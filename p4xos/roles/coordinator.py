@@ -15,6 +15,7 @@
                 requests outstanding, no progress:       ask                         -> ASKING
     any         HEARTBEAT of a higher foreign round:     follow it                   -> FOLLOWING
                 CHECKPOINT:                              low = (g+1)-th highest checkpoint + 1
+    SERVING     RECOVERING(silent_until), low below it:  no-ops up to it, as far as nothing waits
 
 Time is only for liveness. The sequencer is the part that a switch can take over.
 """
@@ -46,6 +47,10 @@ PROPOSE_CHUNK = 256
 PROPOSE_EVERY_S = 0.001
 """After a takeover the values found are proposed so many at a time, so often: a whole window at
 once would overrun every socket buffer on its way."""
+FILL_CHUNK = 256
+FILL_EVERY_S = 0.004
+"""An acceptor that joins again waits until a window of instances is chosen and checkpointed: of no
+load come so many no-ops, so often, which takes a second and leaves the cores to clients."""
 BEATS_AFTER_NEWS = 4
 """Acceptors and learners hear every heartbeat until they have been told of a change so many times,
 then one of `idle_beats`: what says nothing new wakes them for nothing, and an idle cluster is to
@@ -130,7 +135,7 @@ class Coordinator:
         self.counters = self.sequencer.counters
         own = (
             "takeovers", "stepped_down", "queued", "queue_full", "resent", "recovered", "stalls",
-            "low_jump", "malformed",
+            "low_jump", "malformed", "filled",
         )  # fmt: skip
         self.counters.update(dict.fromkeys(own, 0))
         self._next_heard = 1  # of the coordinator it follows, for people
@@ -148,6 +153,8 @@ class Coordinator:
         self._heartbeat_at: float | None = None
         self._told = (0, NO_ROUND, 0)  # next, round and low of the last heartbeat
         self._beats = 0  # heartbeats since they changed
+        self._fill_through = 0  # SERVING: what acceptors that join again wait for
+        self._fill_at: float | None = None
         self._tell_at = 0.0  # PREPARING: when the other candidates are to hear that it goes on
         self._attempts = 0
         self._progress = Progress(self.timing.stall_s)
@@ -166,6 +173,7 @@ class Coordinator:
             Type.RECOVER: self._recovers,
             Type.CHECKPOINT: self._checkpoint_reports,
             Type.READ_INDEX_REPLY: self._read_index_replies,
+            Type.RECOVERING: self._recovering_acceptors,
         }
 
     # The driver's side ---------------------------------------------------------------------------
@@ -193,6 +201,8 @@ class Coordinator:
             self._send_heartbeat(now, effects)
         if self._progress.look_at is not None and now >= self._progress.look_at:
             self._look_for_progress(now, effects)
+        if self._fill_at is not None and now >= self._fill_at:
+            self._go_on_filling(now, effects)
         if self.phase is Phase.SERVING:
             self._tick_recoveries(now, effects)
         return effects
@@ -201,7 +211,7 @@ class Coordinator:
         """When `tick` next matters."""
         times = (
             self._takeover_at, self._retry_at, self._heartbeat_at, self._progress.look_at,
-            self._read_index.deadline(), self._recoveries.deadline(),
+            self._read_index.deadline(), self._recoveries.deadline(), self._fill_at,
         )  # fmt: skip
         return min((time for time in times if time is not None), default=None)
 
@@ -365,6 +375,7 @@ class Coordinator:
         self.phase = phase
         self._takeover_at = self._takeover_at if phase is Phase.PREPARING else None
         self._retry_at = None
+        self._fill_at = None
         self._progress.stop()
         if phase not in (Phase.PROPOSING, Phase.SERVING):
             self.sequencer.round = NO_ROUND
@@ -478,6 +489,31 @@ class Coordinator:
         self.sequencer.low = max(self.sequencer.low, self.low)
         if self.phase is Phase.SERVING:
             self.sequencer.next = max(self.sequencer.next, self.low)
+
+    # Acceptors that join again -------------------------------------------------------------------
+
+    def _recovering_acceptors(self, rows: Rows, now: float, effects: Effects) -> None:
+        """One that forgot votes again once `low` is where it says (section 8)."""
+        if self.phase is not Phase.SERVING:
+            self.counters["inactive"] += len(rows)
+            return
+        for m in wire.messages(rows):
+            # It is a window above a checkpoint, and what is checkpointed was proposed.
+            if m.instance > self.sequencer.next + self._window:
+                self.counters["low_jump"] += 1
+            elif m.instance > self.sequencer.next:
+                self._fill_through = max(self._fill_through, m.instance - 1)
+                self._fill_at = now if self._fill_at is None else self._fill_at
+
+    def _go_on_filling(self, now: float, effects: Effects) -> None:
+        sequencer = self.sequencer
+        if not self._waiting and sequencer.room:  # else requests move the log on by themselves
+            first = sequencer.next
+            self._fill(min(self._fill_through + 1, first + FILL_CHUNK), effects)
+            self.counters["filled"] += sequencer.next - first
+        done = sequencer.next > self._fill_through
+        pause_s = FILL_EVERY_S if sequencer.room else self.timing.retry_s
+        self._fill_at = None if done else now + pause_s
 
     # Progress ------------------------------------------------------------------------------------
 

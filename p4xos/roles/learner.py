@@ -13,6 +13,8 @@ chosen. The round before a slot's latest is counted apart.
     delivered < heard for gap_timeout:                    LEARN to the acceptors, then RECOVER to
                                                           the coordinators, in turn
     delivered + 1 < low:                                  behind: it takes a snapshot (section 7)
+    ASK_CHECKPOINT:                                       CHECKPOINT to who asked, as last reported;
+                                                          silence where the store was lost
 """
 
 from __future__ import annotations
@@ -25,11 +27,21 @@ from numpy.typing import NDArray
 
 from p4xos import wire
 from p4xos.batching import SCALAR_BELOW, Run, split_runs, split_where_changes
-from p4xos.effects import ACCEPTORS, COORDINATORS, Chosen, Effects
+from p4xos.effects import ACCEPTORS, COORDINATORS, Chosen, Effects, Role, To
 from p4xos.errors import ConflictingVotes
 from p4xos.quorum import NO_ROUND, reached_table
+from p4xos.roles.lost_store import LostStore
 from p4xos.roles.sessions import Sessions, SessionState
-from p4xos.wire import HEADER_BYTES, Frame, Rows, Type, alike
+from p4xos.wire import (
+    ACCEPTOR_ASKS,
+    HEADER_BYTES,
+    LEARNER_ASKS,
+    STORE_LOST,
+    Frame,
+    Rows,
+    Type,
+    alike,
+)
 
 LEARN_CHUNK = 32
 LEARN_CHUNKS_MAX = 32
@@ -62,6 +74,7 @@ class Learner:
         sessions: SessionState | None = None,
         gap_timeout_s: float = 0.01,
         scalar_below: int = SCALAR_BELOW,
+        lost: LostStore | None = None,
     ) -> None:
         """Knows the log through `delivered`.
 
@@ -73,6 +86,7 @@ class Learner:
           delivered: the last instance whose effect is in the application's state.
           sessions: the session table stored with that state.
           gap_timeout_s: how long an instance may be missing before it is asked for.
+          lost: where the store may once have held more than it does now.
         """
         self.frame = frame
         self.window = window
@@ -95,6 +109,9 @@ class Learner:
         self.sessions = Sessions(fragments_max=window // 4, counters=self.counters)
         if sessions is not None:
             self.sessions.load(*sessions)
+        self.lost = lost  # None: every checkpoint that it ever reported is still in its store
+        self.checkpointed: int | None = None  # as last reported; None: nothing yet in this life
+        self._answers: list[tuple[To, Rows]] = []  # owed by the step under way
         self._acceptors = acceptors
         self._reached = reached_table(acceptors)
         self._reached_of = self._reached.tolist()
@@ -115,6 +132,8 @@ class Learner:
             Type.PHASE2B: self._votes,
             Type.HEARTBEAT: self._heartbeats,
             Type.READ_INDEX_REPLY: self._read_index_replies,
+            Type.ASK_CHECKPOINT: self._ask_checkpoints,
+            Type.CHECKPOINT: self._checkpoint_answers,
         }
 
     # The driver's side ---------------------------------------------------------------------------
@@ -136,6 +155,9 @@ class Learner:
                 self.counters["ignored"] += run.size
             else:
                 action(rows, run)
+        if self._answers:
+            effects.send.extend(self._answers)
+            self._answers.clear()
         self._deliver(effects)
         self._watch_gap(now, effects)
         return effects
@@ -161,11 +183,16 @@ class Learner:
         effects = Effects.none()
         if self._gap_at is not None and now >= self._gap_at:
             self._ask(now, effects)
+        if self.lost is not None:
+            self.lost.tick(now, effects)
         return effects
 
     def deadline(self) -> float | None:
         """When `tick` next matters."""
-        return self._gap_at
+        if self.lost is None:
+            return self._gap_at
+        times = (self._gap_at, self.lost.deadline())
+        return min((time for time in times if time is not None), default=None)
 
     @property
     def behind(self) -> bool:
@@ -202,8 +229,16 @@ class Learner:
         self.sessions.load(*sessions)
 
     def checkpoint(self, durable_through: int) -> Effects:
-        """Reports that the application's state through an instance is durable."""
+        """Reports that the application's state through an instance is durable.
+
+        One that lost its store reports nothing before it has again what it may have reported.
+        """
         effects = Effects.none()
+        if self.lost is not None:
+            if not self.lost.has_regained(durable_through):
+                return effects
+            self.lost = None
+        self.checkpointed = durable_through
         effects.send.append((COORDINATORS, self._encode(Type.CHECKPOINT, durable_through)))
         return effects
 
@@ -391,6 +426,27 @@ class Learner:
         for m in wire.messages(rows[run.start : run.stop]):
             self._hear(m.instance)
 
+    def _ask_checkpoints(self, rows: Rows, run: Run) -> None:
+        """An acceptor that forgot, or a learner that lost its store, asks how far this one is."""
+        roles = {ACCEPTOR_ASKS: Role.ACCEPTOR, LEARNER_ASKS: Role.LEARNER}
+        for m in wire.messages(rows[run.start : run.stop]):
+            role = roles.get(m.instance)
+            if role is None:
+                self.counters["malformed"] += 1
+            elif self.checkpointed is not None:
+                answer = self._encode(Type.CHECKPOINT, self.checkpointed, vround=m.vround)
+                self._answers.append((To(role, m.sender), answer))
+            elif self.lost is not None and role is Role.LEARNER:
+                answer = self._encode(Type.CHECKPOINT, 0, round=STORE_LOST, vround=m.vround)
+                self._answers.append((To(role, m.sender), answer))
+
+    def _checkpoint_answers(self, rows: Rows, run: Run) -> None:
+        if self.lost is None:
+            self.counters["ignored"] += run.size
+            return
+        for m in wire.messages(rows[run.start : run.stop]):
+            self.lost.answer(m)
+
     def _hear(self, instance: int) -> None:
         if self.heard < instance <= self.delivered + wire.LOW_JUMP_MAX:
             self.heard = instance
@@ -450,8 +506,10 @@ class Learner:
             if not chosen[start]
         ][:GAPS_AT_ONCE]
 
-    def _encode(self, type: Type, instance: int, value: bytes = b"") -> Rows:
+    def _encode(
+        self, type: Type, instance: int, value: bytes = b"", *, round: int = 0, vround: int = 0
+    ) -> Rows:
         return wire.encode(
-            self.frame.cluster, self.frame.group, type, instance=instance,
-            sender=self.frame.sender, value=value,
+            self.frame.cluster, self.frame.group, type, instance=instance, round=round,
+            vround=vround, sender=self.frame.sender, value=value,
         )  # fmt: skip

@@ -31,7 +31,7 @@ class Report:
 
     summary: Summary
     first: int  # of the range that the summary is about
-    incarnation: int
+    incarnation: int  # one that forgot since is another acceptor as far as counting goes
     reported: set[int] = field(default_factory=set)
     in_chunks: bool = False  # complete only when each instance is named: a count does not do
     asked_end: int = 0  # of the chunks under way
@@ -57,7 +57,8 @@ class Promises:
         self._acceptors = acceptors
         self._window = window
         self._reports: dict[int, Report] = {}
-        self._early: dict[int, set[int]] = {}  # votes that overtook their summary
+        self._early: dict[tuple[int, int], set[int]] = {}
+        """Votes that overtook their summary, by acceptor and incarnation."""
         self._uncountable: set[int] = set()  # acceptors that promised a higher round somewhere
 
     def add(self, rows: Rows) -> None:
@@ -67,7 +68,10 @@ class Promises:
         summaries = (header["vround"] == wire.NO_VOTE) & (header["length"] > 0)
         for row in np.flatnonzero(summaries):
             self._add_summary(acceptor, wire.message(rows, int(row)))
-        self._add_votes(acceptor, rows[~summaries])
+        votes = rows[~summaries]
+        told_by = wire.headers(votes)["incarnation"]
+        for incarnation in dict.fromkeys(told_by.tolist()):
+            self._add_votes(acceptor, incarnation, votes[told_by == incarnation])
 
     def _add_summary(self, acceptor: int, m: wire.Message) -> None:
         try:
@@ -77,12 +81,18 @@ class Promises:
         if m.round != self.round or summary.nonce != self.nonce or acceptor >= self._acceptors:
             return
         self.low = max(self.low, m.low)
-        if acceptor not in self._reports:
-            early = self._early.pop(acceptor, set())
+        held = self._reports.get(acceptor)
+        if held is None or m.incarnation > held.incarnation:
+            early = self._early.pop((acceptor, m.incarnation), set())
             by_name = acceptor in self._uncountable
             self._reports[acceptor] = Report(summary, m.instance, m.incarnation, early, by_name)
 
-    def _add_votes(self, acceptor: int, rows: Rows) -> None:
+    def _add_votes(self, acceptor: int, incarnation: int, rows: Rows) -> None:
+        """Votes that one incarnation of an acceptor reports.
+
+        They complete a summary of that incarnation only: one that has forgotten names other
+        instances than the one before it counted.
+        """
         header = wire.headers(rows)
         # A value that cannot be held is not told, so that no no-op is ever proposed in its place.
         rows = rows[header["length"] <= self.found_value.shape[1]]
@@ -94,8 +104,10 @@ class Promises:
             self._count_no_more(acceptor)
         told = header["instance"][header["round"] >= self.round].tolist()
         report = self._reports.get(acceptor)
-        known = report.reported if report else self._early.setdefault(acceptor, set())
-        known.update(told)
+        if report is not None and report.incarnation == incarnation:
+            report.reported.update(told)
+        else:
+            self._early.setdefault((acceptor, incarnation), set()).update(told)
         voted = rows[(header["round"] == self.round) & (header["vround"] != wire.NO_VOTE)]
         for row in range(len(voted)):
             self._keep_highest(voted, row)

@@ -9,11 +9,13 @@ Modules, from the bottom up:
     recovery   reading a log: what survived, or why not
     log        AcceptorLog: append, roll
     memory     AcceptorStorage, the Protocol; MemoryStorage, which keeps nothing
+    joining    the storage of an acceptor that forgot, and joins again
     rounds     RoundFile: the coordinator's last round
 """
 
 from p4xos.storage.directory import Forgetful, create_mark
 from p4xos.storage.disk import Disk, RealDisk, StorageError
+from p4xos.storage.joining import StorageOfJoined, set_aside
 from p4xos.storage.log import SEGMENT_BYTES, AcceptorLog, Restored
 from p4xos.storage.memory import AcceptorStorage, MemoryStorage
 from p4xos.storage.recovery import Cut
@@ -31,5 +33,7 @@ __all__ = [
     "Restored",
     "RoundFile",
     "StorageError",
+    "StorageOfJoined",
     "create_mark",
+    "set_aside",
 ]

@@ -197,6 +197,19 @@ class AcceptorChecker:
             f"acceptor {acceptor} tells low {low} and has not persisted it",
         )  # fmt: skip
 
+    def forgot(self, acceptor: int) -> None:
+        """Its disk is gone: it may be silent, and it may join again (section 8)."""
+        self._memories[acceptor] = _Memory(low=self._memories[acceptor].low)
+
+    def silent(self, acceptor: int, sent: Sequence[Message]) -> None:
+        """What an acceptor that has forgotten says before it has joined again."""
+        answers = (Type.PHASE1B, Type.PHASE2B, Type.READ_INDEX_REPLY, Type.RECORDED)
+        for m in sent:
+            demand(
+                m.type not in answers, "Durability",
+                f"acceptor {acceptor} has forgotten, has not joined, and sends {Type(m.type).name}",
+            )  # fmt: skip
+
     def interrupted(self, acceptor: int, persist: Sequence[Message]) -> None:
         """A crash came while these were being made durable: each may be or not."""
         self._memories[acceptor].doubtful.extend(m for m in persist if m.type != Type.RECORDED)
@@ -267,6 +280,15 @@ class CoordinatorChecker:
                 f"round {m.round:#x} is drawn by coordinator, life {owner} and by "
                 f"{(coordinator, life)}",
             )  # fmt: skip
+
+    def forgot(self, coordinator: int) -> None:
+        """Its disk is gone: rounds in which it proposed nothing may be drawn again."""
+        used = {round for _, round in self._values}
+        self._drawn = {
+            round: owner
+            for round, owner in self._drawn.items()
+            if owner[0] != coordinator or round in used
+        }
 
     def sent(self, coordinator: int, life: int, messages: Sequence[Message]) -> None:
         """What a coordinator sends."""

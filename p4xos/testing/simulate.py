@@ -70,6 +70,7 @@ def _told(simulation: Simulation) -> str:
     told = ", ".join(f"{count} {name}" for name, count in outcomes.items())
     return (
         f"{simulation.messages} messages, {simulation.crashes} crashes, "
+        f"{simulation.disks_lost} disks lost, {simulation.rejoined} acceptors joined again, "
         f"{simulation.replica_checker.reached} instances, {told}, {simulation.now:.1f} s virtual"
     )
 

@@ -37,7 +37,7 @@ PARAMETERS = {
 }  # fmt: skip
 """By role, the parameters and what they are where the `role:` line does not say."""
 
-DESTINATIONS = re.compile(r"acceptors|learners|(?:coordinator|learner|proposer)\.\d+")
+DESTINATIONS = re.compile(r"acceptors|learners|(?:acceptor|coordinator|learner|proposer)\.\d+")
 
 
 class VectorError(Exception):
@@ -341,7 +341,9 @@ _HEADER_FIELDS = {
     "version", "type", "group", "cluster", "instance", "round", "vround", "sender", "length",
     "incarnation", "low",
 }  # fmt: skip
-_NONCE_IS_VROUND = {"PHASE1A", "READ_INDEX", "READ_INDEX_REPLY"}
+_NONCE_IS_VROUND = {
+    "PHASE1A", "READ_INDEX", "READ_INDEX_REPLY", "RECORD", "RECORDED", "ASK_CHECKPOINT",
+}  # fmt: skip
 
 
 def packet(text: str, defaults: Mapping[str, str] | None = None) -> bytes:
@@ -362,7 +364,7 @@ def packet(text: str, defaults: Mapping[str, str] | None = None) -> bytes:
     given = {**(defaults or {}), **fields(rest)}
     if name in _NONCE_IS_VROUND and "nonce" in given:
         given["vround"] = given.pop("nonce")
-    value = _value(given)
+    value = _value(name, given)
     unknown = given.keys() - _HEADER_FIELDS
     if unknown:
         raise BadLine(f"{name} has no field {', '.join(sorted(unknown))}")
@@ -376,12 +378,16 @@ def packet(text: str, defaults: Mapping[str, str] | None = None) -> bytes:
     return data + bytes(-len(data) % 8)
 
 
-def _value(given: dict[str, str]) -> bytes:
-    """The value, from `value`, `end` or the fields of a summary, which are taken out."""
+def _value(name: str, given: dict[str, str]) -> bytes:
+    """The value, from `value` or from the fields of one with a layout, which are taken out."""
     if "end" in given:
         return wire.pack_end(integer(given.pop("end")))
+    if "again" in given:
+        return wire.pack_incarnation(integer(given.pop("again")))
     if "seen" in given:
         seen = tuple(integer(part) for part in given.pop("seen").split(","))
+        if name == "RECORDED":
+            return wire.pack_seen(seen)
         highest, count, nonce = (
             integer(given.pop(name, "0")) for name in ("highest", "count", "nonce")
         )

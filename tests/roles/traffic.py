@@ -70,7 +70,10 @@ def questions(draw: st.DrawFn) -> list[Message]:
     """One message of a type that does not come in runs."""
     type = draw(
         st.sampled_from(
-            [Type.PHASE1A] * 5 + [Type.LEARN] * 2 + [Type.READ_INDEX, Type.HEARTBEAT] + list(Type)
+            [Type.PHASE1A] * 5
+            + [Type.LEARN, Type.RECORD] * 2
+            + [Type.READ_INDEX, Type.HEARTBEAT]
+            + list(Type)
         )
     )
     sender, low, round = draw(SENDERS), draw(LOWS), draw(ROUNDS)
@@ -79,6 +82,13 @@ def questions(draw: st.DrawFn) -> list[Message]:
         return [
             reply(CLUSTER, GROUP, type, instance=first, round=round, vround=draw(NONCES),
                   sender=sender, low=low, value=value)
+        ]  # fmt: skip
+    if type == Type.RECORD:
+        value = wire.pack_incarnation(draw(st.integers(min_value=0, max_value=3)))
+        return [
+            reply(CLUSTER, GROUP, type, instance=draw(st.sampled_from([sender] * 9 + [7])),
+                  vround=draw(NONCES), sender=sender, low=low,
+                  value=draw(st.sampled_from([value] * 9 + [value[1:]])))
         ]  # fmt: skip
     instance = draw(st.integers(min_value=0, max_value=2) if type == Type.READ_INDEX else INSTANCES)
     return [

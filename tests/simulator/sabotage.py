@@ -6,17 +6,21 @@ from collections import deque
 
 import numpy as np
 
+from p4xos import wire
 from p4xos.effects import ACCEPTORS, Delivery, Effects
 from p4xos.envelope import ENVELOPE_BYTES
 from p4xos.quorum import NO_ROUND, make_round
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator
 from p4xos.roles.learner import Learner
+from p4xos.roles.lost_store import LostStore
 from p4xos.roles.proposer import Proposer
+from p4xos.roles.rejoining import ForgetfulAcceptor, Stage
 from p4xos.roles.sessions import SequenceSet
+from p4xos.testing.checkers import unpack
 from p4xos.testing.fakes import RecordLog
 from p4xos.testing.simulator.processes import AcceptorProcess
-from p4xos.wire import HEADER_BYTES, Rows, Type, headers
+from p4xos.wire import HEADER_BYTES, Message, Rows, Type, headers
 
 # Acceptors ---------------------------------------------------------------------------------------
 
@@ -276,3 +280,94 @@ class ForgetsSubmissions(Proposer):
     def _opened(self, session: int, now: float, effects: Effects) -> None:
         self._unsent = deque()
         super()._opened(session, now, effects)
+
+
+# Acceptors that forgot ----------------------------------------------------------------------------
+
+
+class VotesAtOnce(ForgetfulAcceptor):
+    """Comes back empty and takes part, as if it had never promised or voted."""
+
+    def tick(self, now: float) -> Effects:
+        effects = Effects.none()
+        if self.stage is not Stage.JOINED:
+            seen = self.acceptor.seen
+            record = self.acceptor.join(incarnation=0, round=NO_ROUND, low=1, seen=seen)
+            effects.persist.append(record)
+            self.stage = Stage.JOINED
+            self._ask_at = None
+        return effects
+
+
+class SharesOneEpoch(Acceptor):
+    """Everyone's incarnation is the latest that anybody was told of: one epoch for the group.
+
+    Promises then count together when their epochs are equal, which is what section 4's rule on
+    `seen` says where all entries are.
+    """
+
+    def share(self) -> None:
+        epoch = max(self.incarnation, *self.seen)
+        self.incarnation = epoch
+        self.seen = (epoch,) * len(self.seen)
+
+    def join(self, *, incarnation: int, round: int, low: int, seen: tuple[int, ...]) -> Rows:
+        super().join(incarnation=incarnation, round=round, low=low, seen=seen)
+        self.share()
+        return self._registers()
+
+    def _record(self, m: Message, effects: Effects) -> None:
+        own = list(self.seen)
+        own[self.id] = self.incarnation
+        self.seen = tuple(own)
+        super()._record(m, effects)
+        self.share()
+        self._registers_changed = True
+
+
+class AsksTheEpoch(ForgetfulAcceptor):
+    """Takes the epoch after the one that it is told of."""
+
+    def _recorded(self, m: Message) -> None:
+        seen = wire.unpack_seen(m.value, self._acceptors)
+        epoch = (max(seen),) * len(seen)
+        super()._recorded(m._replace(value=wire.pack_seen(epoch)))
+
+
+class JoinsAtOnce(ForgetfulAcceptor):
+    """Is not silent until what it voted for is forgotten."""
+
+    def _advance(self, now: float, effects: Effects) -> None:
+        super()._advance(now, effects)
+        if self.stage is Stage.SILENT:
+            self.silent_until = self.low
+            super()._advance(now, effects)
+
+
+class ForgetsNoPromise(ForgetfulAcceptor):
+    """Asks for no round: what it promised before it forgot is not kept."""
+
+    def _advance(self, now: float, effects: Effects) -> None:
+        self._told = dict.fromkeys(self._told, NO_ROUND)
+        super()._advance(now, effects)
+
+
+class CountsAnyIncarnation(Coordinator):
+    """Takes a promise from before an acceptor forgot for one of today."""
+
+    def _phase1b(self, rows: Rows, now: float, effects: Effects) -> None:
+        summaries = [m for m in unpack([rows]) if wire.is_summary(m.vround, m.length)]
+        acceptors = self._acceptors
+        for row, m in enumerate(unpack([rows])):
+            if m in summaries:
+                told = wire.unpack_summary(m.value, acceptors)._replace(seen=(0,) * acceptors)
+                value = np.frombuffer(wire.pack_summary(told), np.uint8)
+                rows[row, HEADER_BYTES : HEADER_BYTES + len(value)] = value
+        super()._phase1b(rows, now, effects)
+
+
+class ReportsAtOnce(LostStore):
+    """Its store is empty, and it says so as if it had always been."""
+
+    def has_regained(self, durable_through: int) -> bool:
+        return True

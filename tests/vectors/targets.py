@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from p4xos import wire
-from p4xos.effects import Role, To
+from p4xos.effects import SENDS, Role, To
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.sequencer import Sequencer
 from p4xos.testing.model import ModelAcceptor, ModelSequencer, Slot
 from p4xos.testing.vectors import CLUSTER, GROUP, Kind, Registers, SlotState
 from p4xos.wire import HEADER_BYTES, HEADER_STRUCT, Frame, Message, Peer, Rows, Type
 
-_SENT_BY_COORDINATORS = {Type.PHASE1A, Type.PHASE2A, Type.HEARTBEAT}
-_SENT_BY_ACCEPTORS = {Type.PHASE1B, Type.PHASE2B, Type.READ_INDEX_REPLY}
+# READ_INDEX and ASK_CHECKPOINT have several kinds of senders: ids of learners are the most.
+_SENT_BY_COORDINATORS = set(SENDS[Role.COORDINATOR]) - {Type.READ_INDEX}
+_SENT_BY_ACCEPTORS = set(SENDS[Role.ACCEPTOR]) - {Type.ASK_CHECKPOINT}
 
 
 class Receiver:

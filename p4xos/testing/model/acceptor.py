@@ -10,6 +10,7 @@ with it, so it shares nothing with them but the wire format.
     PHASE2A, round == vround(i)          PHASE2B repeated from the slot
     LEARN                                PHASE2B of the votes in the range, to that learner
     READ_INDEX                           READ_INDEX_REPLY
+    RECORD of another acceptor           its incarnation is seen; RECORDED
     anything else, any stale round       silence and a counter
 """
 
@@ -130,8 +131,9 @@ class ModelAcceptor:
                 return self.learn(message)
             case Type.READ_INDEX:
                 return self.read_index(message)
+            case Type.RECORD:
+                return self.record(message)
             case _:
-                # RECORD, RECORDED and RECOVERING belong to section 8, which is not in this model.
                 return self.drop("ignored")
 
     def drop(self, reason: str) -> Answers:
@@ -258,6 +260,28 @@ class ModelAcceptor:
                 round=self.highest_round,
                 vround=message.vround,
                 low=self.low,
+            )
+        ]
+
+    def record(self, message: Message) -> Answers:
+        """RECORD: another acceptor has forgotten, and will be told apart by its incarnation."""
+        if len(message.value) != 4 or message.instance != message.sender:
+            return self.drop("malformed")
+        if message.sender >= len(self.seen):
+            return self.drop("malformed")
+        if message.sender == self.id:
+            return self.drop("ignored")
+        told = int.from_bytes(message.value, "big")
+        self.seen[message.sender] = max(self.seen[message.sender], told)
+        return [
+            self.answer(
+                To(Role.ACCEPTOR, message.sender),
+                Type.RECORDED,
+                instance=message.sender,
+                round=self.highest_round,
+                vround=message.vround,
+                low=self.low,
+                value=b"".join(incarnation.to_bytes(4, "big") for incarnation in self.seen),
             )
         ]
 

@@ -11,13 +11,23 @@ from random import Random
 from typing import Protocol
 
 from p4xos import checkpointed, wire
-from p4xos.effects import Chosen, Delivery, Effects, ReadReady, Refused, Role, Unknown
+from p4xos.effects import (
+    SENDS,
+    Chosen,
+    Delivery,
+    Effects,
+    ReadReady,
+    Refused,
+    Unknown,
+)
 from p4xos.quorum import NO_ROUND
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
 from p4xos.roles.learner import Learner
+from p4xos.roles.lost_store import LostStore
 from p4xos.roles.pace import Budget
 from p4xos.roles.proposer import Proposer, ProposerTiming
+from p4xos.roles.rejoining import ForgetfulAcceptor
 from p4xos.storage import AcceptorLog, Restored, create_mark
 from p4xos.testing.disk import SimulatedCrash, SimulatedDisk
 from p4xos.testing.fakes import AppliedLog, RecordLog
@@ -40,6 +50,8 @@ class Classes:
     coordinator: type[Coordinator] = Coordinator
     learner: type[Learner] = Learner
     proposer: type[Proposer] = Proposer
+    forgetful: type[ForgetfulAcceptor] = ForgetfulAcceptor
+    lost_store: type[LostStore] = LostStore
 
 
 class Durable(Protocol):
@@ -62,7 +74,8 @@ class Process:
         self.random = random
         self.alive = False
         self.life = 0
-        self.gone = False  # never to start again: it lost its disk
+        self.gone = False  # never to start again
+        self.lost = False  # it lost its disk, and has not made up for it yet
         self.inbox: list[tuple[Address, Rows]] = []
         self.clock_ahead = random.uniform(0, 1000)
         self.wake_at: float | None = None  # the earliest tick that is scheduled
@@ -72,14 +85,7 @@ class Process:
     @staticmethod
     def senders_of(address: Address) -> dict[int, int]:
         """The message types that a role sends."""
-        types = {
-            Role.ACCEPTOR: (Type.PHASE1B, Type.PHASE2B, Type.READ_INDEX_REPLY),
-            Role.COORDINATOR: (Type.PHASE1A, Type.PHASE2A, Type.HEARTBEAT, Type.READ_INDEX),
-            Role.LEARNER: (
-                Type.REQUEST, Type.RECOVER, Type.LEARN, Type.CHECKPOINT, Type.READ_INDEX,
-            ),
-        }  # fmt: skip
-        return {int(type): address[1] for type in types[address[0]]}
+        return {int(type): address[1] for type in SENDS[address[0]]}
 
     def start(self, now: float) -> None:
         """Comes up with what its disk holds."""
@@ -92,6 +98,10 @@ class Process:
         """Everything in memory is lost."""
         self.alive = False
         self.inbox.clear()
+
+    def lose_disk(self) -> None:
+        """What it kept is gone; it is not alive."""
+        self.lost = True
 
     def step(self, rows: Rows, now: float) -> Effects:
         """A batch for its roles."""
@@ -133,6 +143,7 @@ class AcceptorProcess(Process):
                 self.directory, cluster=CLUSTER, group=GROUP, acceptor=self.id, disk=self.disk
             )
         self._log: Durable = self.record_log
+        self.forgetful: ForgetfulAcceptor | None = None
 
     def start(self, now: float) -> None:
         """Comes up with what its disk holds."""
@@ -142,6 +153,19 @@ class AcceptorProcess(Process):
             frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
             value_bytes=scenario.value_bytes, scalar_below=scenario.scalar_below,
         )  # fmt: skip
+        self.forgetful = None
+        if self.lost:
+            self.record_log = RecordLog()
+            self._log = self.record_log
+            self.forgetful = self.classes.forgetful(
+                self.role, learners=scenario.learners, random=self.random.random, now=now,
+                ask_every_s=scenario.takeover_s / 8,
+            )  # fmt: skip
+            if self.disk is not None:
+                self.disk = SimulatedDisk()
+            else:
+                self.record_log.carry_over = self.role.carry_over
+            return
         if self.disk is None:
             self.record_log.carry_over = self.role.carry_over
             self.role.restore(self.record_log.records())
@@ -162,25 +186,43 @@ class AcceptorProcess(Process):
         if self.disk is not None:
             self.disk.crash_randomly(self.random)
 
+    def forgetful_status(self) -> str:
+        """How far it has come with joining again."""
+        return "" if self.forgetful is None else self.forgetful.status()
+
+    @property
+    def machine(self) -> Acceptor | ForgetfulAcceptor:
+        """Its role, behind what brings it back after it forgot."""
+        return self.forgetful or self.role
+
     def step(self, rows: Rows, now: float) -> Effects:
         """A batch for its role."""
-        return self.role.step(rows, now)
+        return self.machine.step(rows, now)
 
     def tick(self, now: float) -> Effects:
         """Time for its role."""
-        return self.role.tick(now)
+        return self.machine.tick(now)
 
     def deadline(self) -> float | None:
         """When `tick` next matters."""
-        return self.role.deadline()
+        return self.machine.deadline()
 
     def persist(self, records: list[Rows]) -> None:
-        """Durable when it returns."""
+        """Durable when it returns; what it joins with makes it one that remembers again."""
+        if self.lost and records:
+            if self.disk is not None:
+                self._log = AcceptorLog.begin(
+                    self.directory, cluster=CLUSTER, group=GROUP, acceptor=self.id,
+                    window=self.scenario.window, carry_over=self.role.carry_over,
+                    segment_bytes=SEGMENT_BYTES, disk=self.disk,
+                    draw_salt=lambda: self.random.getrandbits(32),
+                )  # fmt: skip
+            self.lost = False
         self._log.append(records)
 
     def persist_in_part(self, records: list[Rows]) -> None:
         """The crash comes in the middle of it."""
-        if not records:
+        if not records or self.lost:
             return
         if self.disk is None:
             self._log.append(records[: self.random.randint(0, len(records))])
@@ -191,7 +233,7 @@ class AcceptorProcess(Process):
 
     def check_invariants(self) -> None:
         """Each role's own."""
-        self.role.check_invariants()
+        self.machine.check_invariants()
 
 
 class CoordinatorProcess(Process):
@@ -220,6 +262,10 @@ class CoordinatorProcess(Process):
             last_round=self.round_file, timing=self.timing, queue_messages=64,
             scalar_below=scenario.scalar_below,
         )  # fmt: skip
+
+    def lose_disk(self) -> None:
+        """Its rounds are what a majority of acceptors tells: nothing has to be made up for."""
+        self.round_file = NO_ROUND
 
     def step(self, rows: Rows, now: float) -> Effects:
         """A batch for its role."""
@@ -312,6 +358,9 @@ class ReplicaProcess(Process):
             value_bytes=scenario.value_bytes, delivered=self.state.applied,
             sessions=checkpointed.unpack(self.state.learner_state),
             scalar_below=scenario.scalar_below,
+            lost=self.classes.lost_store(
+                frame=self.frame, learners=scenario.learners, random=self.random.random, now=now
+            ) if self.lost else None,
         )  # fmt: skip
         self.proposer = self.classes.proposer(
             frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
@@ -399,7 +448,14 @@ class ReplicaProcess(Process):
         if self.state.applied > self.durable.applied:
             self.keep_sessions()
             self.durable = self.state.copy()
-        return self.learner.checkpoint(self.durable.applied)
+        effects = self.learner.checkpoint(self.durable.applied)
+        self.lost = self.learner.lost is not None
+        return effects
+
+    def lose_disk(self) -> None:
+        """The whole of the state."""
+        super().lose_disk()
+        self.durable = AppliedLog()
 
     def keep_sessions(self) -> None:
         """Brings the learner's part of the state up to its commands."""

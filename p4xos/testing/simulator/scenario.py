@@ -59,6 +59,8 @@ class Scenario:
     """One heartbeat of so many reaches acceptors and learners when nothing is new."""
     long_commands: float
     """How many commands travel in fragments."""
+    forgets: float
+    """How many crashes take the disk with them, as far as the protocol bears it."""
 
 
 def draw(seed: int) -> Scenario:
@@ -103,4 +105,5 @@ def draw(seed: int) -> Scenario:
         pace_values=random.choice((0, 1, 2, 6)),
         long_commands=random.choice((0.05, 0.05, 0.5)),
         idle_beats=random.choice((1, 8)),
+        forgets=0.0 if calm else random.choice((0.0, 0.0, 0.1, 0.5, 1.0)),
     )

@@ -69,6 +69,8 @@ class Simulation:
         self.messages = 0  # that arrived
         self.steps = 0
         self.crashes = 0
+        self.disks_lost = 0
+        self.rejoined = 0  # acceptors that had forgotten
         self._random = Random(f"{scenario.seed} world")
         self._trace = trace
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -162,7 +164,8 @@ class Simulation:
         self.log(f"{_name(process.address)} starts")
         process.start(self._local(process))
         if isinstance(process, AcceptorProcess):
-            self.acceptor_checker.restored(process.id, process.role)
+            if not process.lost:
+                self.acceptor_checker.restored(process.id, process.role)
         elif isinstance(process, ReplicaProcess):
             state = process.state
             self.replica_checker.began(process.id, state.applied, state.commands)
@@ -180,6 +183,8 @@ class Simulation:
         process.crash()
         if isinstance(process, ReplicaProcess):
             self._unfinished_reads.difference_update(process.reads)
+        if self._faulty and self._random.random() < self.scenario.forgets:
+            self._lose_disk(process)
         if self._faulty:
             down_s = self._random.expovariate(1 / self.scenario.down_s)
             self.after(down_s, self._starter(process))
@@ -274,7 +279,7 @@ class Simulation:
             process.persist_in_part(effects.persist)
             self._crash(process)
             return
-        process.persist(effects.persist)
+        self._persist(process, effects.persist)
         self._check(process, asked, effects)
         process.check_invariants()
         sent = effects.send
@@ -289,13 +294,23 @@ class Simulation:
         elif isinstance(process, ReplicaProcess):
             self._delivered(process, effects)
 
+    def _persist(self, process: Process, records: list[Rows]) -> None:
+        lost = process.lost
+        process.persist(records)
+        if isinstance(process, AcceptorProcess) and lost and not process.lost:
+            self.rejoined += 1
+            self.log(f"{_name(process.address)} joins again: {process.forgetful_status()}")
+            self.acceptor_checker.restored(process.id, process.role)
+
     def _check(self, process: Process, asked: Sequence[Message], effects: Effects) -> None:
         sent = unpack([rows for _, rows in effects.send])
         if self._trace is not None:
             for to, rows in effects.send:
                 for m in wire.messages(rows):
                     self.log(f"{_name(process.address)} -> {to.role.name} {to.id}: {show(m)}")
-        if isinstance(process, AcceptorProcess):
+        if isinstance(process, AcceptorProcess) and process.lost:
+            self.acceptor_checker.silent(process.id, sent)
+        elif isinstance(process, AcceptorProcess):
             persist = unpack(effects.persist)
             self.acceptor_checker.persisted(process.id, asked, persist, sent)
         elif isinstance(process, CoordinatorProcess):
@@ -475,8 +490,6 @@ class Simulation:
         while time < scenario.faults_s:
             self.at(time, self._nag)
             time += random.expovariate(1 / scenario.nag_gap_s)
-        if random.random() < 0.1 and scenario.acceptors > 1:
-            self.at(random.uniform(0, scenario.faults_s), self._lose_disk)
 
     def _crasher(self, process: Process) -> Callable[[], None]:
         return lambda: self._crash(process)
@@ -494,11 +507,29 @@ class Simulation:
         for delay in (0.0, RESEND_S * 1.1):
             self.after(delay, lambda: self._send(replica.address, COORDINATORS, question))
 
-    def _lose_disk(self) -> None:
-        """An acceptor that has forgotten stays silent."""
-        process = self.processes[Role.ACCEPTOR, self._random.randrange(self.scenario.acceptors)]
-        process.gone = True
-        self._crash(process)
+    def _lose_disk(self, process: Process) -> None:
+        """A process that is down comes back with nothing, as far as its group bears it.
+
+        Of acceptors and learners a majority must not have forgotten. A coordinator that did relies
+        on what it is told of rounds.
+        """
+        if isinstance(process, CoordinatorProcess):
+            if process.hard_of_hearing:
+                return
+            self.coordinator_checker.forgot(process.id)
+        elif not process.lost and self._spare(process.address[0]) == 0:
+            return
+        self.log(f"{_name(process.address)} loses its disk")
+        self.disks_lost += 1
+        process.lose_disk()
+        if isinstance(process, AcceptorProcess):
+            self.acceptor_checker.forgot(process.id)
+
+    def _spare(self, role: Role) -> int:
+        """How many more members of a role may lose their disks, or stop for good."""
+        members = [p for p in self.processes.values() if p.address[0] is role]
+        failed = sum(p.lost or p.gone for p in members)
+        return len(members) - majority(len(members)) - failed
 
     def _partition(self) -> None:
         random = self._random
@@ -537,11 +568,11 @@ class Simulation:
                 process.hard_of_hearing = False
         for role in (Role.ACCEPTOR, Role.COORDINATOR, Role.LEARNER):
             members = [p for p in self.processes.values() if p.address[0] is role]
-            spare = len(members) - majority(len(members))
-            down = [p for p in members if p.gone]
-            if spare > len(down) and self._random.random() < 0.3:
-                candidates = [p for p in members if not p.gone]
-                down += self._random.sample(candidates, self._random.randint(1, spare - len(down)))
+            spare = self._spare(role)
+            down: list[Process] = []
+            if spare > 0 and self._random.random() < 0.3:
+                remembering = [p for p in members if not p.lost]
+                down = self._random.sample(remembering, self._random.randint(1, spare))
             for process in members:
                 if process in down:
                     process.gone = True
@@ -579,10 +610,17 @@ class Simulation:
                 return f"replica {replica.id} waits for {len(replica.reads)} reads"
             if not self._probes.get(replica.id, True):
                 return f"replica {replica.id} got nothing delivered since healing"
+        for process in self.processes.values():
+            if process.alive and process.lost and not self._too_many_down():
+                return f"{_name(process.address)} has not made up for its disk: {self._standing()}"
         reached = {replica.state.applied for replica in live}
         if len(reached) > 1 or max(reached) < self.replica_checker.reached:
             return f"learners stand at {sorted(reached)}: {self._standing()}"
         return ""
+
+    def _too_many_down(self) -> bool:
+        """Whether somebody whom one that lost its disk must ask is down for good."""
+        return any(process.gone for process in self.processes.values())
 
     def _standing(self) -> str:
         parts = [
@@ -594,6 +632,11 @@ class Simulation:
             f"L{replica.id} delivered {replica.learner.delivered} heard {replica.learner.heard}"
             for replica in self.replicas()
             if replica.alive
+        ]
+        parts += [
+            f"A{process.id} {process.forgetful_status()}"
+            for process in self.processes.values()
+            if process.alive and isinstance(process, AcceptorProcess) and process.lost
         ]
         return "; ".join(parts)
 
