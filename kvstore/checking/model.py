@@ -94,9 +94,9 @@ class StoreModel:
             return [part[1] for part in input[1:]]
         return [input[1]]
 
-    def machine(self, keys: Sequence[Key]) -> _One | _Several:
+    def machine(self, keys: Sequence[Key], unknown: Sequence[Command]) -> _One | _Several:
         """As `Model.machine`."""
-        return _One() if len(keys) == 1 else _Several(keys)
+        return _One(unknown) if len(keys) == 1 else _Several(keys)
 
     def reads(self, input: Command) -> bool:
         """As `Model.reads`."""
@@ -104,11 +104,14 @@ class StoreModel:
             return all(part[0] == b"GET" for part in input[1:])
         return bool(input[0] == b"GET")
 
-    def resets(self, input: Command, keys: Sequence[Key]) -> bool:
-        """As `Model.resets`."""
-        parts = input[1:] if input[0] == MULTI else (input,)
-        plain = all(part[0] == b"SET" and len(part) == 3 for part in parts)
-        return plain and {part[1] for part in parts} >= set(keys)
+    def setting(self, keys: Sequence[Key], state: tuple[Value, ...]) -> tuple[Command, Output]:
+        """As `Model.setting`."""
+        parts = tuple(
+            (b"DEL", key) if value is None else (b"SET", key, value)
+            for key, value in zip(keys, state, strict=True)
+        )
+        answers = tuple(0 if part[0] == b"DEL" else b"OK" for part in parts)
+        return (parts[0], answers[0]) if len(parts) == 1 else ((MULTI, *parts), answers)
 
     def describe(self, operation: Operation) -> str:
         """As `Model.describe`."""
@@ -118,7 +121,13 @@ class StoreModel:
 class _One:
     """One key. A state is (value,): None would mean that an operation does not fit."""
 
-    initial = (None,)
+    def __init__(self, unknown: Sequence[Command]) -> None:
+        self.initial: tuple[Value] = (None,)
+        # Only APPEND makes a value out of another one: what a value grows to begins with it.
+        self._grows = all(
+            command[0] in (b"DEL", b"APPEND") or (command[0] == b"SET" and len(command) == 3)
+            for command in unknown
+        )
 
     def step(self, state: tuple[Value], input: Command, output: Output) -> tuple[Value] | None:
         if input[0] == MULTI:
@@ -130,6 +139,24 @@ class _One:
             return None if output is not UNKNOWN and output != tuple(answers) else (value,)
         value, answer = _MEANINGS[input[0]][1](state[0], input)
         return None if output is not UNKNOWN and output != answer else (value,)
+
+    def reaches(self, state: tuple[Value], input: Command, output: Output) -> bool:
+        """As `Machine.reaches`. A SET or DEL behind another command leaves nothing of that one."""
+        if not self._grows:
+            return True
+        value = state[0]
+        match input:
+            case (b"GET", _):
+                if output is None or value is None:
+                    return output is not None or value is None
+                return type(output) is bytes and output.startswith(value)
+            case (b"APPEND", _, piece):
+                return type(output) is int and len(value or b"") + len(piece) <= output
+            case (b"SET", _, _):
+                return False
+            case (b"DEL", _):
+                return output != 0 or value is None
+        return True
 
 
 class _Several:
@@ -150,6 +177,10 @@ class _Several:
             answers.append(answer)
         wanted: Any = tuple(answers) if input[0] == MULTI else answers[0]
         return None if output is not UNKNOWN and output != wanted else tuple(values)
+
+    def reaches(self, state: tuple[Value, ...], input: Command, output: Output) -> bool:
+        """As `Machine.reaches`."""
+        return True
 
 
 def _shown_command(command: Command) -> str:
