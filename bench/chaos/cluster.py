@@ -132,7 +132,7 @@ class ChaosCluster:
         self.out: set[str] = set()
         """Nodes that a fault has taken; another one leaves them alone."""
         self.forgetful: set[str] = set()
-        """Nodes that have lost their disk; until they vote again no other one may."""
+        """Nodes that have lost their disk, until they have joined again: `all_have_joined` looks."""
         self.helpers: list[Child] = []
         """Processes of faults."""
         self.kills = 0
@@ -199,10 +199,11 @@ class ChaosCluster:
         """A node's directory, as its host sees it."""
         return self.host(name).path(self.cluster.data_directory(name))
 
-    def launch(self, name: str, *flags: str) -> Child:
-        """Starts a node, with these flags besides, and does not wait for anything."""
+    def launch(self, name: str) -> Child:
+        """Starts a node, as an operator would after what has befallen it; waits for nothing."""
         module = "kvstore" if "learner" in self.roles[name] else "p4xos"
         file = str(self.cluster.directory / CLUSTER_NAME)
+        flags = ["--join"] if name in self.forgetful and module == "kvstore" else []
         command = python_module(module, "node", "--cluster", file, "--name", name, *flags)
         command = ["env", *(f"{k}={v}" for k, v in self._environment.items()), *command]
         command = self.host(name).command(self.pages[name].command(command))
@@ -230,6 +231,11 @@ class ChaosCluster:
     def free(self) -> list[str]:
         """Nodes that no fault has taken."""
         return [name for name in self.names if name not in self.out]
+
+    def all_have_joined(self) -> bool:
+        """Whether no node lacks anything any more that it lost with its disk."""
+        self.forgetful = {name for name in self.forgetful if self._ready(name)}
+        return not self.forgetful
 
     def check_running(self) -> None:
         """Every node runs that no fault has taken.
@@ -325,6 +331,7 @@ class ChaosCluster:
             told = self._ready(name)
             if told:
                 return f"node {name}: {told}"
+        self.forgetful.clear()  # who is ready does not stay silent
         for name in self.endpoints:
             answer = self.ask(name, _PROBE)
             if not answer.startswith(b"+OK"):

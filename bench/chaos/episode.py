@@ -1,8 +1,8 @@
 """One seed's worth of chaos: a new cluster, rounds of faults under load, and a verdict on each.
 
-A round: clients work while faults come and go in bouts; all is mended; the nodes must be ready and take
-writes again, with the clients still at it; the clients stop, and read everything once more at every
-node; all replicas must have the same state; what the clients saw must be linearizable.
+A round: clients work while faults come and go in bouts; all is mended; the nodes must be ready and
+take writes again, with the clients still at it; the clients stop, and read everything once more at
+every node; all replicas must have the same state; what the clients saw must be linearizable.
 
 Everything that is drawn comes from the seed. When things happen is up to the machine, so the same
 seed plays the same faults, and need not show the same race again.

@@ -115,6 +115,25 @@ def test_a_node_whose_disk_is_full_stops_loudly(
     running.compare()
 
 
+def test_a_lost_disk(running: ChaosCluster, chance: random.Random) -> None:
+    """docs/PROTOCOL.md, section 8."""
+    with load(running, "lost") as writers:
+        wait_for_more(writers, 5)
+        fault = faults.EmptyDisk(running, chance)
+        told = fault.begin()
+        name = told.split()[0]
+        assert list(running.data(name).iterdir()) == []
+        with pytest.raises(faults.NotNow):
+            faults.EmptyDisk(running, chance).begin()
+        fault.end()
+        running.wait_until_serving()
+        assert running.all_have_joined()
+        wait_for_more(writers, 5)
+    assert f"node {name} joins with an empty directory" in running.children[name].log_text()
+    running.wait_until_alike()
+    running.compare()
+
+
 def test_a_node_whose_clock_is_wrong_serves(running: ChaosCluster, chance: random.Random) -> None:
     fault = faults.Clock(running, chance)
     fault.begin()
