@@ -121,7 +121,8 @@ class ChaosCluster:
           nodes: odd.
           separate: whether each role is a node.
           window: instances that acceptors hold.
-          small_disk: whether the last node with an acceptor has a small disk, in memory.
+          small_disk: whether the last node with a store has a small disk, in memory: a store needs
+            room all the time, where an acceptor has some reserved.
           environment: variables for the nodes besides.
         """
         self.directory = directory
@@ -132,12 +133,12 @@ class ChaosCluster:
         self.out: set[str] = set()
         """Nodes that a fault has taken; another one leaves them alone."""
         self.forgetful: set[str] = set()
-        """Nodes that have lost their disk, until they have joined again: `all_have_joined` looks."""
+        """Nodes that have lost their disk, until they have joined: `all_have_joined` looks."""
         self.helpers: list[Child] = []
         """Processes of faults."""
         self.kills = 0
-        acceptors = [name for name, roles in self.roles.items() if "acceptor" in roles]
-        self.small = acceptors[-1] if small_disk else None
+        stores = [name for name, roles in self.roles.items() if "learner" in roles]
+        self.small = stores[-1] if small_disk else None
         self._window = window
         self._environment = dict(environment or {})
         self._all: list[Child] = []
