@@ -101,7 +101,7 @@ def placed(
 class ChaosCluster:
     """Makes hosts and a cluster on them; nothing of it is left when the block ends but files."""
 
-    heal_limit_s = 90.0
+    heal_limit_s = 180.0
     """Far longer than nodes need to start, elect and catch up, on a machine that does much else."""
 
     def __init__(
@@ -179,6 +179,7 @@ class ChaosCluster:
     def _mount_small_disk(self, name: str) -> None:
         """In the host's own mount namespace, so that it goes with the host."""
         place, aside = self.cluster.data_directory(name), self.directory / f"{name}.aside"
+        place.mkdir(exist_ok=True)  # a learner's is made when it starts
         shutil.copytree(place, aside)
         size = f"size={SMALL_DISK_BYTES}"
         self.host(name).run(["mount", "-t", "tmpfs", "-o", size, "small", str(place)])

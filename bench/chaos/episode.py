@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.chaos.cluster import ChaosCluster, Violation
 from bench.chaos.faults import Fault, FullDisk
-from bench.chaos.schedule import Schedule
+from bench.chaos.schedule import AT_ONCE, Schedule
 from bench.errors import BenchError
 from bench.processes import Child, Unmet, python_module, wait_until
 from kvstore.checking import Attempt, Judged, judge, read_history
@@ -35,7 +35,7 @@ KEYS = 48
 WINDOWS = (256, 1024, 65536)
 """Instances that acceptors hold. A small one makes a node that was away for a second fetch a
 snapshot; the largest is what users have."""
-_FINISH_LIMIT_S = 120.0
+_FINISH_LIMIT_S = 600.0
 """Until the clients have read everything once more; far longer than it takes."""
 
 _NOTICE_S = 0.5
@@ -52,6 +52,8 @@ class Plan:
     separate: bool = False
     rounds: int = ROUNDS
     bouts: int = BOUTS
+    at_once: int = AT_ONCE
+    calm_answers: int = CALM_ANSWERS
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -123,7 +125,7 @@ class Episode:
         ) as cluster:  # fmt: skip
             if singly:
                 cluster.network.send_singly()
-            schedule = Schedule(cluster, plan.kinds, chance, self._say)
+            schedule = Schedule(cluster, plan.kinds, chance, self._say, plan.at_once)
             try:
                 cluster.start()
                 for _ in range(plan.rounds):
@@ -186,20 +188,23 @@ class Episode:
         Raises:
           Violation: it does not, though nothing hinders it.
         """
-        target = progress.answered() + CALM_ANSWERS
+        answered = progress.answered()
+        target = answered + self._plan.calm_answers
 
         def served() -> bool:
             cluster.check_running()
             if not clients.running:
                 raise BenchError(f"the clients ended by themselves: {clients.last_lines()}")
-            return progress.answered() >= target
+            return progress.answered() > answered
 
-        try:
-            wait_until(served, cluster.heal_limit_s, "serving")
-        except Unmet:
-            waited = f"in {cluster.heal_limit_s:g} s in which nothing hindered the cluster"
-            missing = target - progress.answered()
-            raise Violation(f"{missing} of {CALM_ANSWERS} answers did not come {waited}") from None
+        # Any answer will do before the limit: how many come in it is up to the machine.
+        while answered < target:
+            try:
+                wait_until(served, cluster.heal_limit_s, "serving")
+            except Unmet:
+                waited = f"{cluster.heal_limit_s:g} s though nothing hindered the cluster"
+                raise Violation(f"no client got an answer in {waited}") from None
+            answered = progress.answered()
 
     def _note(self, record: Round, attempts: Sequence[Attempt], judged: Judged) -> None:
         record.verdict = judged.verdict.judgement

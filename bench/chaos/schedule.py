@@ -32,6 +32,7 @@ class Schedule:
         kinds: Sequence[type[Fault]],
         chance: random.Random,
         say: Callable[[str], None],
+        at_once: int = AT_ONCE,
     ) -> None:
         """Nothing happens yet.
 
@@ -40,6 +41,7 @@ class Schedule:
           kinds: of the faults.
           chance: draws everything.
           say: is told what begins and what ends.
+          at_once: how many there are at the same time, at most.
         """
         self.counts: Counter[str] = Counter()
         """How often each kind was played."""
@@ -49,6 +51,7 @@ class Schedule:
         self._kinds = kinds
         self._chance = chance
         self._say = say
+        self._at_once = at_once
         self._deck: list[type[Fault]] = []
         self._active: list[tuple[float, Fault]] = []
 
@@ -65,7 +68,7 @@ class Schedule:
                 now = time.monotonic()
                 for due in [fault for at, fault in self._active if at <= now]:
                     self._end(due)
-                if left and now >= next_at and len(self._active) < AT_ONCE:
+                if left and now >= next_at and len(self._active) < self._at_once:
                     self._begin(now)
                     left -= 1
                     next_at = now + self._chance.uniform(*_PAUSE_S)

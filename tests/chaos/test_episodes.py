@@ -19,6 +19,8 @@ FAMILIES = {
     ),
     "machines": ("kill", "kill-all", "pause", "disk-full", "fsync-error", "empty-disk", "clock"),
 }  # fmt: skip
+CALM_ANSWERS = 8_000
+"""Before each bout."""
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_what_clients_see_is_linearizable(
 ) -> None:
     kinds = [FAULTS[kind] for kind in FAMILIES[family]]
     told: list[str] = []
-    plan = Plan(seed, kinds, separate=separate, rounds=1, bouts=2)
+    plan = Plan(seed, kinds, separate=separate, rounds=1, bouts=2, calm_answers=CALM_ANSWERS)
     episode = Episode(plan, tmp_path / "run", told.append)
     assert episode.play(), "\n".join(told)
     (record,) = episode.rounds
@@ -53,7 +55,7 @@ def test_a_store_that_breaks_a_promise_is_found_out(
 ) -> None:
     environment = {"CHAOS_SABOTAGE": sabotage, "PYTHONPATH": f"{SABOTAGE}:{ROOT}"}
     told: list[str] = []
-    plan = Plan(1, [FAULTS[kind]], rounds=3, bouts=1, environment=environment)
+    plan = Plan(1, [FAULTS[kind]], rounds=3, bouts=1, at_once=1, environment=environment)
     episode = Episode(plan, tmp_path / "run", told.append)
     assert not episode.play(), "\n".join(told)
     record = episode.rounds[-1]

@@ -58,7 +58,9 @@ def sent(
     expected: Callable[[], int] = lambda: COUNT,
 ) -> Got:
     """Sends numbered datagrams; what has arrived when as many as expected have."""
-    numbers, sources, first = [], set(), 0.0
+    numbers: list[int] = []
+    sources: set[tuple[str, int]] = set()
+    first = 0.0
     with sockets(machines, source, target) as (sender, receiver):
         begun = time.monotonic()
         for number in range(count):
