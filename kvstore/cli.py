@@ -78,6 +78,19 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--node", help="whose replica; default: one that does not coordinate")
     verb.set_defaults(call=_backup, parser=verb)
 
+    verb = verbs.add_parser(
+        "rebuild", help="when most acceptors have forgotten: back up the newest state that is left"
+    )
+    arguments.add_cluster_flag(verb)
+    verb.add_argument(
+        "--to", type=Path, required=True, metavar="PATH", help="as for kvstore backup"
+    )
+    verb.add_argument(
+        "--accept-loss", action="store_true",
+        help="go on, though acknowledged writes may be missing; without it, only say which",
+    )  # fmt: skip
+    verb.set_defaults(call=_rebuild, parser=verb)
+
     verb = verbs.add_parser("verify", help="check a backup: checksums, keys, state hash")
     verb.add_argument("backup", type=Path, metavar="BACKUP", help="a directory or a .tar file")
     verb.set_defaults(call=_verify, parser=verb)
@@ -187,6 +200,17 @@ def _backup(flags: argparse.Namespace) -> None:
     _tell_progress()
     manifest = backup.take(Cluster.load(flags.cluster), flags.to, flags.node)
     print(f"{flags.to}: {manifest.summary()}")
+
+
+def _rebuild(flags: argparse.Namespace) -> None:
+    from kvstore import rebuilding
+
+    _tell_progress()
+    manifest = rebuilding.rebuild(
+        Cluster.load(flags.cluster), flags.to, accept_loss=flags.accept_loss
+    )
+    print(f"{flags.to}: {manifest.summary()}")
+    print(f"stop the nodes, and make a new cluster of it: kvstore restore {flags.to} ...")
 
 
 def _verify(flags: argparse.Namespace) -> None:

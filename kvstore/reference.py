@@ -39,7 +39,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "value_bytes": "The largest value of one instance, so that header and value fit a frame; "
         "a multiple of 8. Do not change it in a cluster that has data.",
         "storage": '"disk": acceptors sync to disk before they answer. "memory": they keep '
-        "nothing; one that was stopped forgets, and stays silent.",
+        "nothing; one that was stopped forgets, and joins again.",
     },
     "node": {
         "name": "Names the process, and is what `--name` takes.",

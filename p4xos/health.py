@@ -57,7 +57,7 @@ class Health:
         found: list[str] = []
         silent = status.get("silent")
         if isinstance(silent, list):
-            found += [f"{one}: it stays silent" for one in silent]
+            found += map(str, silent)
         coordinator = status.get("coordinator")
         if isinstance(coordinator, dict):
             if coordinator["phase"] not in _LED or coordinator["leader"] is None:

@@ -115,7 +115,7 @@ def families(status: Status) -> Iterable[Metric]:
     )
     out.gauge("p4xos_ready", not status["problems"], "1: clients are well served here (/readyz).")
     out.gauge("p4xos_silent_acceptors", len(status["silent"]),
-              "Acceptors here that may have forgotten a vote and therefore stay silent.")
+              "Acceptors here that have forgotten and have not joined again yet.")
     for owner, counters in status["counters"].items():
         role, _, member = owner.partition(" ")
         _count(out, role, member, counters)

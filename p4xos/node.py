@@ -58,8 +58,8 @@ GC_THRESHOLD = 50_000
 STUCK_S = 30.0
 """How long an acceptor that forgot may wait before it is said what may be the matter."""
 REBUILD = (
-    "when more than a minority of the acceptors has forgotten at once, only a new cluster from a "
-    "backup goes on (kvstore backup, kvstore restore)"
+    "when more than a minority of the acceptors has forgotten at once, or is gone, only a new "
+    "cluster goes on, from what the replicas hold (kvstore rebuild)"
 )
 WATCH_S = 1.0
 """How often a node looks at itself, to log what changed."""

@@ -199,7 +199,7 @@ def test_ready_when_nothing_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("status", "word"),
     [
-        ({**WELL, "silent": ["acceptor 0: no log is there"]}, "silent"),
+        ({**WELL, "silent": ["acceptor 0 has forgotten (no log): it asks"]}, "has forgotten"),
         (with_("coordinator", phase="asking"), "no coordinator is known"),
         (with_("coordinator", leader=None), "no coordinator is known"),
         (with_("coordinator", blocked="window full"), "writes wait: window full"),

@@ -64,6 +64,8 @@ BROKEN: list[tuple[str, dict[str, str], set[str], dict[str, Any]]] = [
     ("value made up", {"coordinator": "MakesValuesUp"}, {"Validity"}, {}),
     ("read of one acceptor", {"proposer": "AsksOneAcceptor"}, {"Reads"}, BUSY_READS),
     ("read joined", {"proposer": "JoinsReadsUnderWay"}, {"Reads"}, BUSY_READS),
+    ("forgot, votes at once", {"forgetful": "VotesAtOnce"}, {"Agreement", "Reads"},
+     {"duel": True, "crash_gap_s": 0.1, "forgets": 1.0}),
     ("no takeover", {"coordinator": "NeverTakesOver"}, {"Liveness"}, {}),
     ("no retry", {"proposer": "NeverRetries"}, {"Liveness"}, SLOW),
     ("submissions forgotten", {"proposer": "ForgetsSubmissions"}, {"Liveness"}, SLOW),
@@ -82,7 +84,7 @@ def harsh(seed: int, **held: Any) -> Scenario:
     scenario = replace(
         scenario, loss=max(scenario.loss, 0.05), crash_gap_s=crash_gap_s,
         partition_gap_s=min(scenario.partition_gap_s, 2 * scenario.takeover_s), real_log=False,
-        pace_values=0, long_commands=0.05, idle_beats=1,
+        pace_values=0, long_commands=0.05, idle_beats=1, forgets=0.0,
     )  # fmt: skip
     if duel:
         scenario = replace(
