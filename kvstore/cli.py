@@ -113,6 +113,44 @@ def build_parser() -> argparse.ArgumentParser:
     verb.set_defaults(call=_restore, parser=verb)
 
     verb = verbs.add_parser(
+        "check", help="use a running cluster, and tell whether its answers are linearizable"
+    )
+    source = verb.add_mutually_exclusive_group(required=True)
+    source.add_argument("--cluster", metavar="FILE", type=Path, help="the cluster file (TOML)")
+    source.add_argument(
+        "--address", action="append", metavar="HOST:PORT",
+        help="instead: where a node serves RESP; again for each",
+    )  # fmt: skip
+    source.add_argument(
+        "--replay", action="append", metavar="FILE", type=Path,
+        help="instead: judge a history that was recorded; again for each of its files",
+    )  # fmt: skip
+    verb.add_argument(
+        "--seconds", type=_seconds, help="clients run for so long; default: 10, or --operations"
+    )
+    verb.add_argument("--operations", type=int, metavar="COUNT", help="clients do so many")
+    verb.add_argument("--clients", type=int, help="at the same time; default: 8")
+    verb.add_argument("--keys", type=int, help="in use at the same time; default: 16")
+    verb.add_argument("--seed", type=int, help="of what clients do; default: drawn, and told")
+    verb.add_argument(
+        "--patience", type=_seconds, metavar="SECONDS", dest="patience_s",
+        help="an answer that takes longer is unknown; default: 15",
+    )  # fmt: skip
+    verb.add_argument(
+        "--history", metavar="FILE", type=Path, help="gets all that was done, as lines of JSON"
+    )
+    verb.add_argument(
+        "--prefix", metavar="TEXT",
+        help="of keys that several checks of one moment share; they are not removed",
+    )  # fmt: skip
+    verb.add_argument(
+        "--first-client", type=int, metavar="NUMBER",
+        help="clients are numbered from it; different for checks that share keys",
+    )  # fmt: skip
+    verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
+    verb.set_defaults(call=_check, parser=verb)
+
+    verb = verbs.add_parser(
         "shell", help="type commands to a store, or run one: kvstore shell -p 7101 GET key"
     )
     verb.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
@@ -239,6 +277,33 @@ def _restore(flags: argparse.Namespace) -> None:
 def _tell_progress() -> None:
     """What takes long says how far it is, on stderr."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+def _check(flags: argparse.Namespace) -> int:
+    from kvstore.checking import running
+    from kvstore.config import endpoints
+
+    given = {
+        name: value
+        for name in running.Wanted.__dataclass_fields__
+        if (value := getattr(flags, name)) is not None
+    }
+    if flags.replay is None:
+        nodes = (
+            endpoints(Cluster.load(flags.cluster))
+            if flags.cluster is not None
+            else running.parse_addresses(flags.address)
+        )
+        report = running.run(nodes, running.Wanted(**given), flags.history)
+    elif given or flags.history is not None:
+        raise ValueError("--replay takes no other flag but --json: it runs nothing")
+    else:
+        report = running.replay(flags.replay)
+    if flags.json:
+        arguments.print_data(report.data(), as_json=True)
+    else:
+        print("\n".join(report.lines()))
+    return arguments.DONE if report.judged.good else arguments.FAILED
 
 
 def _shell(flags: argparse.Namespace) -> int | None:

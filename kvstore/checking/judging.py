@@ -25,6 +25,18 @@ class Judged:
     """From the first call to the last answer."""
 
     @property
+    def good(self) -> bool:
+        """Whether it is proven that what was answered is linearizable, and something was."""
+        return self.verdict.good and self.outcomes["answered"] > 0
+
+    @property
+    def said(self) -> str:
+        """The verdict in a word; where nothing was answered, nothing is decided."""
+        if self.verdict.good and not self.good:
+            return "undecided"
+        return self.verdict.judgement
+
+    @property
     def per_second(self) -> float:
         """Attempts that were answered."""
         return self.outcomes["answered"] / self.seconds if self.seconds else 0.0
@@ -33,7 +45,7 @@ class Judged:
         """For scripts."""
         verdict = self.verdict
         return {
-            "verdict": verdict.judgement,
+            "verdict": self.said,
             "attempts": self.attempts,
             "outcomes": self.outcomes,
             "commands": self.commands,
@@ -50,7 +62,7 @@ class Judged:
         """For people."""
         verdict = self.verdict
         told = [
-            f"verdict: {_VERDICTS[verdict.judgement]}",
+            f"verdict: {self._explained()}",
             f"attempts: {self.attempts} in {self.seconds:.1f} s, "
             + ", ".join(f"{self.outcomes[name]} {name}" for name in OUTCOMES)
             + f" ({self.per_second:.0f} answered/s)",
@@ -63,6 +75,11 @@ class Judged:
         if verdict.offences:
             told += ["no order explains these (milliseconds):", *self.offence()]
         return told
+
+    def _explained(self) -> str:
+        if not self.outcomes["answered"]:
+            return "undecided: no node answered anything, so nothing is proven"
+        return _VERDICTS[self.said]
 
     def offence(self) -> list[str]:
         """The first offence, one operation a line; empty when there is none."""

@@ -138,7 +138,9 @@ class _One:
                 answers.append(answer)
             return None if output is not UNKNOWN and output != tuple(answers) else (value,)
         value, answer = _MEANINGS[input[0]][1](state[0], input)
-        return None if output is not UNKNOWN and output != answer else (value,)
+        # An Error is a tuple with one word in it, and equal to one that is not.
+        fits = output is UNKNOWN or (output == answer and type(output) is type(answer))
+        return (value,) if fits else None
 
     def reaches(self, state: tuple[Value], input: Command, output: Output) -> bool:
         """As `Machine.reaches`. A SET or DEL behind another command leaves nothing of that one."""
@@ -176,7 +178,8 @@ class _Several:
             values[place], answer = _MEANINGS[part[0]][1](values[place], part)
             answers.append(answer)
         wanted: Any = tuple(answers) if input[0] == MULTI else answers[0]
-        return None if output is not UNKNOWN and output != wanted else tuple(values)
+        fits = output is UNKNOWN or (output == wanted and type(output) is type(wanted))
+        return tuple(values) if fits else None
 
     def reaches(self, state: tuple[Value, ...], input: Command, output: Output) -> bool:
         """As `Machine.reaches`."""

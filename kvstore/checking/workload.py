@@ -37,16 +37,18 @@ PATIENCE_S = 15.0
 """Longer than a node waits for a majority (10 s), so that its own answer comes first."""
 KEY_ATTEMPTS = 400
 """Before a key is given up."""
-KEY_UNKNOWN = 4
-"""Writes of unknown outcome, before a key is given up."""
+KEY_UNKNOWN = 2
+"""Writes of unknown outcome, before a key is given up; those under way at that time come on top."""
 MOVE_EVERY = 100
 """Commands of a client at one node, on average."""
 SKEW = 0.9
 """Of Zipf's law: how much more the first keys are used."""
 RETRY_S = 0.05
 """Before a client turns to another node, so that a cluster that refuses all is not flooded."""
-FINAL_ATTEMPTS = 100
-"""Of each read at the end, and each removal: a node may be starting."""
+FINAL_S = 20.0
+"""For each read at the end, and each removal: a node may be starting, or wait for a majority."""
+REMOVED_TOGETHER = 100
+"""Keys of one command."""
 GROUP = (b"a", b"b", b"c")
 
 
@@ -234,53 +236,58 @@ class Workload:
         """Reads every key that was used at every node, for the history; call it behind `run`.
 
         What was acknowledged and lost shows here at the latest. A node that does not answer is
-        asked again for a while.
+        asked again for a while, and then left.
 
         Returns:
-          How many reads were never answered.
+          How many reads were not answered.
         """
         missed = 0
-        number = self._numbers.stop
+
+        async def read(node: str, number: int) -> None:
+            nonlocal missed
+            client = _Client(self, number, node)
+            try:
+                for place, key in enumerate(self._keys):
+                    if not await self._insist(client, (b"GET", key)):
+                        missed += len(self._keys) - place
+                        break
+            finally:
+                client.close()
+
         async with trio.open_nursery() as nursery:
-
-            async def read(node: str, number: int) -> None:
-                nonlocal missed
-                client = _Client(self, number, node)
-                try:
-                    for key in self._keys:
-                        missed += not await self._insist(client, (b"GET", key), record=True)
-                finally:
-                    client.close()
-
             for place, node in enumerate(self._names):
-                nursery.start_soon(read, node, number + place)
+                nursery.start_soon(read, node, self._numbers.stop + place)
         return missed
 
     async def remove(self) -> int:
         """Deletes every key that was used; not part of the history.
 
+        A write of unknown outcome may be done later, and leave its key behind.
+
         Returns:
-          How many could not be deleted, or may come back by a write of unknown outcome.
+          How many keys could not be deleted.
         """
+        keys = list(self._keys)
         client = _Client(self, self._numbers.stop, self._names[0])
         try:
-            left = 0
-            for key in self._keys:
-                left += not await self._insist(client, (b"DEL", key), record=False)
-            return left
+            for start in range(0, len(keys), REMOVED_TOGETHER):
+                command = (b"DEL", *keys[start : start + REMOVED_TOGETHER])
+                if not await self._insist(client, command, record=False):
+                    return len(keys) - start
+            return 0
         finally:
             client.close()
 
-    async def _insist(self, client: _Client, command: Command, *, record: bool) -> bool:
-        """Until it is answered, or `FINAL_ATTEMPTS` times; for what may be done twice."""
-        for _ in range(FINAL_ATTEMPTS):
-            if await client.connected():
-                result = await client.attempt(command, record=record)
-                if result.outcome == "answered":
-                    return True
-            await trio.sleep(RETRY_S)
-            if not record:
-                client.move(self._names)
+    async def _insist(self, client: _Client, command: Command, *, record: bool = True) -> bool:
+        """Until it is answered; for a read, at one node, and for what may be done twice, at any."""
+        with trio.move_on_after(FINAL_S):
+            while True:
+                if await client.connected():
+                    if (await client.attempt(command, record=record)).outcome == "answered":
+                        return True
+                await trio.sleep(RETRY_S)
+                if not record:
+                    client.move(self._names)
         return False
 
     async def _be_client(self, number: int) -> None:

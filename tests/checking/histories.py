@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import permutations
 
 from kvstore.checking.history import Command, Output
-from kvstore.checking.model import MULTI, StoreModel
+from kvstore.checking.model import MULTI, NOT_AN_INTEGER, StoreModel
 from p4xos.testing.linearizability import UNKNOWN, Operation, check
 
 MODEL = StoreModel()
@@ -54,13 +54,15 @@ class Store:
             case (b"SET", _, value):
                 self.values[key] = value
                 return b"OK"
-            case (b"DEL", _):
-                self.values[key] = None
-                return int(held is not None)
+            case (b"DEL", *keys):
+                held_by = [self.values.pop(key, None) for key in keys]
+                return sum(value is not None for value in held_by)
             case (b"APPEND", _, piece):
                 self.values[key] = (held or b"") + piece
                 return len(self.values[key] or b"")
             case (b"INCR", _):
+                if held is not None and not held.isdigit():
+                    return NOT_AN_INTEGER
                 self.values[key] = b"%d" % (int(held or b"0") + 1)
                 return int(held or b"0") + 1
         raise AssertionError(command)

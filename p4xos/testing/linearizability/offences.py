@@ -11,7 +11,7 @@ from p4xos.testing.linearizability.search import end_states, search
 MINIMIZING_STEPS_MAX = 2_000_000
 """Of the model, to find a small part of a history that is wrong."""
 CUTS_EACH = 16
-"""Of the latest moments at which nothing was under way, each is tried; then those of powers of 2."""
+"""Of the latest moments at which nothing was under way, each is tried; then fewer and fewer."""
 
 
 class Offence(NamedTuple):
@@ -57,19 +57,23 @@ def minimized(offence: Offence, model: Model, steps_max: int = MINIMIZING_STEPS_
     shorter = _through(smallest, ends[high])
     if wrong(shorter):
         smallest = shorter
-    for cut in _cuts(smallest):
-        if left < 0:
-            break
-        begun = [o for o in smallest if o.called < cut]
-        states = end_states(begun, offence.keys, model, left)
-        left -= len(begun)
-        if states is not None and len(states) == 1:
-            known = Operation("(before)", cut - 1, cut - 1, *model.setting(offence.keys, *states))
-            kept = [o for o in smallest if o.called >= cut or o.returned is None]
-            if wrong([known, *kept]):
-                smallest = [known, *kept]
-                break
-    return Offence(offence.keys, tuple(_without_reads(smallest, model, wrong)))
+    size = len(smallest) + 1
+    while len(smallest) < size and left >= 0:  # without reads there are more moments to cut at
+        size = len(smallest)
+        for cut in _cuts(smallest):
+            begun = [o for o in smallest if o.called < cut]
+            states, steps = end_states(begun, offence.keys, model, max(left, 0))
+            left -= steps + 1
+            if states is not None and len(states) == 1:
+                known = Operation(
+                    "(before)", cut - 1, cut - 1, *model.setting(offence.keys, *states)
+                )
+                kept = [o for o in smallest if o.called >= cut or o.returned is None]
+                if wrong([known, *kept]):
+                    smallest = sorted([known, *kept], key=lambda operation: operation.called)
+                    break
+        smallest = _without_reads(smallest, model, wrong)
+    return Offence(offence.keys, tuple(smallest))
 
 
 def _cuts(history: Sequence[Operation]) -> list[int]:

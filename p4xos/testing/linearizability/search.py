@@ -54,12 +54,15 @@ def search(
 
 def end_states(
     history: Sequence[Operation], keys: Sequence[Key], model: Model, steps_max: int
-) -> set[State] | None:
+) -> tuple[set[State] | None, int]:
     """All states behind the answered operations of one partition, in any order that explains them.
 
-    Unknown operations that are done later are not in them. None: the search was over its bound.
+    Returns:
+      The states, without what unknown operations do later, or None: the search was over its bound;
+      and the steps it took.
     """
-    return _Search(history, keys, model, steps_max).all_ends()
+    whole = _Search(history, keys, model, steps_max)
+    return whole.all_ends(), whole.steps
 
 
 class _Choice(NamedTuple):
@@ -100,7 +103,7 @@ class _Search:
         self._make_list(done, [o.called for o in open_])
 
         self._steps_max = steps_max
-        self._steps = 0
+        self.steps = 0
         self._seen: dict[tuple[int, int, Any], tuple[int, ...]] = {}
         """By operations chosen and state: the sets of unknown operations used on the way there."""
         self._stack: list[_Choice] = []
@@ -140,8 +143,8 @@ class _Search:
     def run(self) -> Found:
         """The whole search."""
         while self._next[0]:
-            if self._steps > self._steps_max:
-                return Found("undecided", self._steps)
+            if self.steps > self._steps_max:
+                return Found("undecided", self.steps)
             if self._cursor == self._next[0] and self._choose_read():
                 continue
             if self._cursor > 0 and self._choose_answered():
@@ -149,8 +152,8 @@ class _Search:
             if self._choose_unknown():
                 continue
             if not self._go_back():
-                return Found("violation", self._steps)
-        return Found("linearizable", self._steps)
+                return Found("violation", self.steps)
+        return Found("linearizable", self.steps)
 
     def all_ends(self) -> set[State] | None:
         """As `end_states`."""
@@ -171,7 +174,7 @@ class _Search:
         while not self._is_return[entry]:
             index = self._operation[entry]
             if self._reads[index]:
-                self._steps += 1
+                self.steps += 1
                 after = self._step(self._state, self._inputs[index], self._outputs[index])
                 if after is not None:
                     self._choose(entry, True, after, *self._with(index))
@@ -186,7 +189,7 @@ class _Search:
             index = self._operation[self._cursor]
             if not self._reads[index]:
                 input, output = self._inputs[index], self._outputs[index]
-                self._steps += 1
+                self.steps += 1
                 after = step(self._state, input, output)
                 if after is not None and not (
                     before is not _NO_STATE and step(before, input, output) == after
@@ -210,7 +213,7 @@ class _Search:
             if used >> index & 1 or (twin >= 0 and not used >> twin & 1):
                 continue
             input = self._unknown[index]
-            self._steps += 1
+            self.steps += 1
             after = step(self._state, input, UNKNOWN)
             if (
                 after is None
