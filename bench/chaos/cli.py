@@ -130,6 +130,11 @@ def _play(plan: Plan, place: Path) -> tuple[Episode, Path]:
                 kept = True
                 (directory / _KEPT).write_text(f"{repeat_command(plan)}\n")
             return episode, directory
+    except Exception:
+        kept = True  # whatever it was, the logs may tell
+        (directory / _KEPT).write_text(f"{repeat_command(plan)}\n")
+        print(f"\nTHE RUN ITSELF FAILED. Logs, data, histories: {directory}")
+        raise
     finally:
         if not kept:
             shutil.rmtree(directory)
