@@ -28,6 +28,7 @@ from p4xos.creation import CLUSTER_NAME
 
 ROUNDS = 3
 BOUTS = 6
+"""Of a round, at least; the first goes on until each kind of fault has come."""
 CALM_ANSWERS = 1000
 """That clients get between two bouts of faults, so that there is something to be lost."""
 CLIENTS = 48
@@ -162,9 +163,11 @@ class Episode:
         before = (Counter(schedule.counts), Counter(schedule.bites), cluster.kills)
         try:
             progress = Progress(history)
-            for _ in range(self._plan.bouts):
+            bouts = 0
+            while bouts < self._plan.bouts or schedule.unplayed:
                 self._wait_for_answers(cluster, clients, progress)
                 schedule.play_bout()
+                bouts += 1
             self._say("all is mended")
             cluster.wait_until_serving()
             clients.process.terminate()

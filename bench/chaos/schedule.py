@@ -55,6 +55,11 @@ class Schedule:
         self._deck: list[type[Fault]] = []
         self._active: list[tuple[float, Fault]] = []
 
+    @property
+    def unplayed(self) -> set[str]:
+        """Kinds that have not come yet."""
+        return {kind.kind for kind in self._kinds} - self.counts.keys()
+
     def play_bout(self) -> None:
         """Plays some faults, and returns when all of them have ended.
 
