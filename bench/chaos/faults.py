@@ -401,8 +401,9 @@ class _Stops(Fault):
         self.release()
 
     def with_a_disk(self) -> str:
-        """A free node whose acceptor has a disk to fail."""
-        able = [n for n in self.cluster.free() if "acceptor" in self.cluster.roles[n]]
+        """A free node whose acceptor syncs: one that forgot does not before it has joined."""
+        free = set(self.cluster.free()) - self.cluster.forgetful
+        able = [n for n in self.cluster.names if n in free and "acceptor" in self.cluster.roles[n]]
         if not able:
             raise NotNow
         return self.chance.choice(able)
