@@ -8,7 +8,7 @@ SECONDS ?= 600
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak judges docs sim model fuzz cuts clean distclean
+.PHONY: help run test check bench soak chaos judges docs sim model fuzz cuts clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -36,6 +36,11 @@ bench:  ## measure throughput and latency
 soak:  ## load a cluster for long, look whether anything grows: make soak MINUTES=60
 	@deploy/setup test
 	@$(PYTHON_BIN)/python -m bench.soak --minutes $(MINUTES) $(ARGS)
+
+# The last line is a plain command, so that a signal to make reaches the run, which clears up.
+chaos:  ## break real processes, judge what clients saw: make chaos ARGS="--minutes 10 --seed 1"
+	@deploy/setup test
+	@$(PYTHON_BIN)/python -m bench.chaos $(ARGS)
 
 judges:  ## run other projects' tests: make judges ARGS="--redis DIRECTORY --redis-py DIRECTORY"
 	@deploy/setup test

@@ -11,5 +11,6 @@ Modules:
     store_cluster    three nodes of the store as processes
     writers          clients that remember what was acknowledged to them
     errors           what makes a run void
+    chaos            a package of its own: faults and a verdict (`make chaos`)
     redis_benchmark  the load generator of Debian's redis-tools
 """

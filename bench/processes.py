@@ -26,6 +26,10 @@ STOP_LIMIT_S = 30.0
 POLL_S = 0.02
 
 
+class Unmet(BenchError):
+    """A condition was waited for in vain."""
+
+
 class Child:
     """A process whose output goes to a file; start it from the main thread."""
 
@@ -157,10 +161,10 @@ def wait_until(condition: Callable[[], bool], limit_s: float, what: str) -> None
     """Looks again and again until a condition holds.
 
     Raises:
-      BenchError: it does not within the limit; `what` completes "... did not happen".
+      Unmet: it does not within the limit; `what` completes "... did not happen".
     """
     limit = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > limit:
-            raise BenchError(f"{what} did not happen within {limit_s:g} s")
+            raise Unmet(f"{what} did not happen within {limit_s:g} s")
         time.sleep(POLL_S)
