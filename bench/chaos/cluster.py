@@ -22,6 +22,7 @@ from bench.processes import Child, Unmet, kill_all, python_module, wait_until
 from bench.store_cluster import ask
 from kvstore import comparison
 from kvstore.config import endpoints, with_endpoints
+from p4xos import secret
 from p4xos.config import (
     ACCEPTOR_OFFSET,
     COORDINATOR_OFFSET,
@@ -270,10 +271,11 @@ class ChaosCluster:
 
     async def _statuses(self, names: list[str]) -> dict[str, Mapping[str, object]]:
         found: dict[str, Mapping[str, object]] = {}
+        shared = secret.of(self.cluster)
 
         async def one(name: str) -> None:
             with trio.move_on_after(_STATUS_LIMIT_S), suppress(P4xosError):
-                dialed = await dial(self.cluster.node(name).peer, self.cluster.id)
+                dialed = await dial(self.cluster.node(name).peer, self.cluster.id, shared)
                 try:
                     frame = await ask_untrusted(dialed, {"ask": "status", "id": 1})
                 finally:
