@@ -139,19 +139,20 @@ def test_every_rule_of_the_model_is_left_out_once() -> None:
     assert set(claimed) == set(CLAIMS)
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes: make model")
-@pytest.mark.parametrize("name", MUTATIONS_OF_REPORTS)
-def test_without_a_rule_of_reports_an_invariant_breaks(
-    search_of_reports: Search, name: str
-) -> None:
-    found = search_of_reports.run(MUTATION=number_of(name))
-    assert found.errors == 1
-    assert "chosen" in found.violated
+if LONG:  # minutes: `make model`
 
+    @pytest.mark.parametrize("name", MUTATIONS_OF_REPORTS)
+    def test_without_a_rule_of_reports_an_invariant_breaks(
+        search_of_reports: Search, name: str
+    ) -> None:
+        found = search_of_reports.run(MUTATION=number_of(name))
+        assert found.errors == 1
+        assert "chosen" in found.violated
 
-@pytest.mark.skipif(not LONG, reason="takes minutes: make model")
-@pytest.mark.parametrize(
-    "definitions", [("ROUNDS=3", "INSTANCES=2"), ("ROUNDS=5", "INSTANCES=1")], ids="-".join
-)
-def test_larger_clusters_keep_the_invariants(tmp_path: Path, definitions: tuple[str, ...]) -> None:
-    safe(Search(tmp_path, *definitions).run())
+    @pytest.mark.parametrize(
+        "definitions", [("ROUNDS=3", "INSTANCES=2"), ("ROUNDS=5", "INSTANCES=1")], ids="-".join
+    )
+    def test_larger_clusters_keep_the_invariants(
+        tmp_path: Path, definitions: tuple[str, ...]
+    ) -> None:
+        safe(Search(tmp_path, *definitions).run())
