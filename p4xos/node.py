@@ -18,7 +18,7 @@ from typing import Self
 import trio
 from prometheus_client.metrics_core import Metric
 
-from p4xos import checkpointed, logs, processes, secret, watching
+from p4xos import checkpointed, logs, newcomers, processes, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
 from p4xos.config import Cluster, Member, RoleName
@@ -266,7 +266,8 @@ class Node:
     def _open_learner(self, member: Member, machine: BatchMachine) -> None:
         cluster, timing = self.cluster, self.cluster.timing
         lost: LostStore | None = None
-        if machine.applied == 0 and not self._new:
+        marked = newcomers.take_mark(cluster, member)
+        if machine.applied == 0 and not (self._new or marked):
             # Nothing says that it never held more: its disk may have been lost.
             lost = LostStore(
                 frame=self._frame(member), learners=len(cluster.learners), random=self._random,

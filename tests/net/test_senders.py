@@ -1,6 +1,6 @@
 """Consensus takes messages from the cluster's members alone: real nodes, real sockets.
 
-Each of the 14 message types is sent to each role of a node, from everywhere that is not the member
+Each of the 15 message types is sent to each role of a node, from everywhere that is not the member
 which may send it. docs/PROTOCOL.md, section 1; SECURITY.md, "Peers and the consensus network".
 """
 
@@ -96,7 +96,7 @@ def wrong(cluster: Cluster, stranger: Address) -> Iterator[tuple[Address, list[t
     """Where something is sent from, and each datagram with the reason why it is dropped."""
     right = Frame(cluster.id, cluster.group, 1)
     every = [(kind, message(right, kind)) for kind in Type]
-    assert len(every) == 14
+    assert len(every) == len(wire.Type)
     yield stranger, [("foreign_address", data) for _, data in every]
     for role, own in OURS.items():
         member = cluster.members(role)[1]  # type: ignore[arg-type]  # a role's name
