@@ -275,6 +275,11 @@ class Connection:
         self.unsent, self._sent = (b"", 0) if sent == len(data) else (data, sent)
         return True
 
+    def let_go(self) -> None:
+        """Holds nothing any more: a batch under way may still name a connection that is closed."""
+        self.backlog, self.reads, self.out = [], [], []
+        self.unsent, self._sent = b"", 0
+
     @property
     def input_bytes(self) -> int:
         """What is held of what the client sent."""

@@ -644,8 +644,7 @@ class KvServer:
         self._batcher.drop(connection)
         self.burden.left(connection)
         self.admission.left(connection)
-        connection.backlog = []
-        connection.out = []
+        connection.let_go()
 
     @property
     def counted(self) -> dict[str, int]:
