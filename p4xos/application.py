@@ -33,6 +33,9 @@ CHECKPOINT_REPEAT_S = 1.0
 """How often the last checkpoint is repeated, for coordinators that were not there."""
 READ_PATIENCE_S = 5.0
 
+_FORMER = object()
+"""The token of the read that tells what this replica may have delivered before it was started."""
+
 ReadCallback = Callable[[NoQuorum | None], None]
 
 
@@ -146,6 +149,7 @@ class Application:
         self._driver: Driver | None = None
         self._reads: list[tuple[int, int, float, ReadCallback]] = []
         self._read_order = count()
+        self._former_asked = False
         self._applied = trio.Event()  # something is, since the last checkpoint
         self._checkpoint_now = trio.Event()  # so much that it should not wait
 
@@ -231,8 +235,17 @@ class Application:
         log.warning("%d submissions: %s", len(event.tickets), error)
         self.machine.unknown(event.tickets, error)
 
+    def _ask_former(self) -> None:
+        """How far a former life may have come, and reported (docs/PROTOCOL.md, section 7)."""
+        effects, now = Effects.none(), trio.current_time()
+        self.replica.proposer.read(_FORMER, now, effects)
+        self._perform(effects, now)
+
     def _read_ready(self, event: ReadReady, now: float) -> None:
         for token in event.tokens:
+            if token is _FORMER:
+                self._former_told(event.read_index)
+                continue
             callback = cast("ReadCallback", token)
             if event.read_index is None:
                 callback(NoQuorum(None, self.replica.proposer.timing.deadline_s))
@@ -242,6 +255,17 @@ class Application:
                 until = now + READ_PATIENCE_S
                 entry = (event.read_index, next(self._read_order), until, callback)
                 heapq.heappush(self._reads, entry)
+
+    def _former_told(self, read_index: int | None) -> None:
+        if read_index is None:
+            log.warning(
+                "no majority of acceptors has told for %g s how far the log is; until then this "
+                "replica reports no checkpoint", self.replica.proposer.timing.deadline_s,
+            )  # fmt: skip
+            self._former_asked = False
+        else:
+            self.replica.learner.former = read_index
+            self._checkpoint_now.set()
 
     def _run_reads(self) -> None:
         while self._reads and self._reads[0][0] <= self.applied:
@@ -262,19 +286,24 @@ class Application:
         """Makes the state durable now and then, and says so to the coordinators."""
         repeat_at = 0.0
         while True:
-            with trio.move_on_after(CHECKPOINT_REPEAT_S):
+            reported = self.replica.learner.checkpointed is not None
+            with trio.move_on_after(CHECKPOINT_REPEAT_S if reported else CHECKPOINT_S):
                 await self._applied.wait()
             with trio.move_on_after(CHECKPOINT_S):
                 await self._checkpoint_now.wait()
             self._applied = trio.Event()
             self._checkpoint_now = trio.Event()
+            if not self._former_asked:
+                self._former_asked = True
+                self._ask_former()
             now = trio.current_time()
             self._fail_late_reads(now)
             if self.applied > self.durable_through:
                 self.durable_through = self.machine.sync()
             elif now < repeat_at:
                 continue
-            repeat_at = now + CHECKPOINT_REPEAT_S
+            if self.replica.learner.checkpointed is not None:
+                repeat_at = now + CHECKPOINT_REPEAT_S
             self._perform(self.replica.learner.checkpoint(self.durable_through), now)
 
     @property

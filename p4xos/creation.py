@@ -1,8 +1,7 @@
 """A cluster's directory: created once, found again, never created twice.
 
     <directory>/cluster.toml.unfinished   1. the cluster file with its id, complete and synced
-    <directory>/n1/acceptor-0/fresh.mark  2. the one-time mark of each acceptor, and of each learner
-                                             of a node without an acceptor (`newcomers`)
+    <directory>/n1/acceptor-0/fresh.mark  2. the one-time mark of each acceptor
     <directory>/cluster.secret               and the secret that its nodes share
     <directory>/cluster.toml              3. the file of step 1, renamed: creation is done
 
@@ -20,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from p4xos import newcomers, secret
+from p4xos import secret
 from p4xos.config import PEER_OFFSET, UNFINISHED_SUFFIX, Cluster, Storage
 from p4xos.errors import P4xosError
 from p4xos.storage.directory import MARK_NAME, Owner, create_mark, read_mark
@@ -79,7 +78,6 @@ def find_or_create(
         replace_file(RealDisk(), unfinished, cluster.to_toml().encode())
     for acceptor in cluster.acceptors:
         _mark_once(cluster, acceptor.id)
-    newcomers.mark(cluster)
     if not secret.path_of(cluster).exists():
         secret.create(secret.path_of(cluster))
     unfinished.rename(path)

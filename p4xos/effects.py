@@ -28,7 +28,6 @@ SENDS: dict[Role, tuple[Type, ...]] = {
     Role.COORDINATOR: (Type.PHASE1A, Type.PHASE2A, Type.HEARTBEAT, Type.READ_INDEX),
     Role.LEARNER: (
         Type.REQUEST, Type.RECOVER, Type.LEARN, Type.CHECKPOINT, Type.READ_INDEX,
-        Type.ASK_CHECKPOINT,
     ),
 }  # fmt: skip
 """What each role may send; a learner's address is its proposer's too."""

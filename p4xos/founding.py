@@ -20,7 +20,6 @@ from p4xos.config import Cluster
 from p4xos.dialing import dial
 from p4xos.errors import P4xosError
 from p4xos.launcher import LOG_NAME
-from p4xos.newcomers import NEW_NAME
 from p4xos.processes import NODE_LOCK
 from p4xos.remote_errors import Refused
 from p4xos.roles.acceptor import Acceptor
@@ -29,7 +28,7 @@ from p4xos.storage.directory import LOCK_NAME, MARK_NAME
 from p4xos.storage.disk import TEMPORARY
 from p4xos.wire import Frame
 
-_WITHOUT_MEANING = (NODE_LOCK, LOG_NAME, LOCK_NAME, MARK_NAME, NEW_NAME)
+_WITHOUT_MEANING = (NODE_LOCK, LOG_NAME, LOCK_NAME, MARK_NAME)
 """Files that are there before a node has ever run, or that say nothing about its past."""
 
 

@@ -18,7 +18,7 @@ from typing import Self
 import trio
 from prometheus_client.metrics_core import Metric
 
-from p4xos import checkpointed, logs, newcomers, processes, secret, watching
+from p4xos import checkpointed, logs, processes, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
 from p4xos.config import Cluster, Member, RoleName
@@ -34,7 +34,6 @@ from p4xos.quorum import majority
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
 from p4xos.roles.learner import Learner
-from p4xos.roles.lost_store import LostStore
 from p4xos.roles.proposer import Proposer, ProposerTiming
 from p4xos.roles.rejoining import ForgetfulAcceptor, Stage
 from p4xos.roles.replica import Replica
@@ -102,7 +101,6 @@ class Node:
         self.collectors: list[Callable[[], Iterable[Metric]]] = []
         """What the application adds to the metrics."""
         self.pages: HttpServer | None = None
-        self._new = False  # an acceptor here runs for the first time: so does its node
         self._secret: secret.Secret | None = None
         self._listener: socket.socket | None = None
         self._metrics_listener: socket.socket | None = None
@@ -178,7 +176,6 @@ class Node:
                 self._join_again(member, acceptor, memory, lambda: MemoryStorage.begin(directory))
                 return
             storage = memory
-            self._new = True
         else:
             opened = AcceptorLog.open(
                 directory, cluster=cluster.id, group=cluster.group, acceptor=member.id,
@@ -193,7 +190,6 @@ class Node:
                 log.warning("acceptor %d: %s", member.id, opened.cut)
             acceptor.restore(opened.records)
             storage = opened.log
-            self._new = self._new or opened.new
         self._add("acceptor", acceptor, member, storage)
         self.acceptors[member.id] = acceptor, storage
 
@@ -265,14 +261,6 @@ class Node:
 
     def _open_learner(self, member: Member, machine: BatchMachine) -> None:
         cluster, timing = self.cluster, self.cluster.timing
-        lost: LostStore | None = None
-        marked = newcomers.take_mark(cluster, member)
-        if machine.applied == 0 and not (self._new or marked):
-            # Nothing says that it never held more: its disk may have been lost.
-            lost = LostStore(
-                frame=self._frame(member), learners=len(cluster.learners), random=self._random,
-                now=trio.current_time(),
-            )  # fmt: skip
         learner = Learner(
             frame=self._frame(member),
             acceptors=len(cluster.acceptors),
@@ -281,7 +269,6 @@ class Node:
             delivered=machine.applied,
             sessions=checkpointed.unpack(machine.learner_state()),
             gap_timeout_s=timing.gap_timeout_s,
-            lost=lost,
         )
         proposer = Proposer(
             frame=self._frame(member),

@@ -365,13 +365,6 @@ NO_VOTE = 0
 """The vround of a PHASE1B that reports a promise without a vote."""
 
 
-ACCEPTOR_ASKS = 1
-LEARNER_ASKS = 0
-"""ASK_CHECKPOINT names in `instance` in which role its sender asks: ids of roles overlap."""
-
-STORE_LOST = 1
-"""The round of a CHECKPOINT of a learner that lost its store: it holds nothing up."""
-
 _U32 = struct.Struct(">I")
 
 

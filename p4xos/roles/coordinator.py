@@ -275,14 +275,16 @@ class Coordinator:
     def _ask_promises(self, effects: Effects) -> None:
         assert self._promises is not None
         for acceptor in self._promises.silent():
-            question = self._phase1a(self.round, self._promises.first, wire.END_OF_LOG)
+            question = self._phase1a(
+                self.round, self._promises.first, wire.END_OF_LOG, self._promises.nonce
+            )
             effects.send.append((To(Role.ACCEPTOR, acceptor), question))
         self._ask_chunks(effects)
 
     def _ask_chunks(self, effects: Effects) -> None:
         assert self._promises is not None
         for acceptor, first, end in self._promises.missing_chunks():
-            question = self._phase1a(self.round, first, end)
+            question = self._phase1a(self.round, first, end, self._promises.chunk_nonce)
             effects.send.append((To(Role.ACCEPTOR, acceptor), question))
 
     def _phase1b(self, rows: Rows, now: float, effects: Effects) -> None:
@@ -650,8 +652,7 @@ class Coordinator:
             Type.PHASE2A, instance=instance, round=round, low=self.low, value=value
         )
 
-    def _phase1a(self, round: int, first: int, end: int) -> Rows:
-        nonce = self._promises.nonce if self._promises else 0
+    def _phase1a(self, round: int, first: int, end: int, nonce: int = 0) -> Rows:
         return self._encode(
             Type.PHASE1A, instance=first, round=round, vround=nonce, low=self.low,
             value=wire.pack_end(end),

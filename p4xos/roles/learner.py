@@ -13,8 +13,8 @@ chosen. The round before a slot's latest is counted apart.
     delivered < heard for gap_timeout:                    LEARN to the acceptors, then RECOVER to
                                                           the coordinators, in turn
     delivered + 1 < low:                                  behind: it takes a snapshot (section 7)
-    ASK_CHECKPOINT:                                       CHECKPOINT to who asked, as last reported;
-                                                          silence where the store was lost
+    ASK_CHECKPOINT:                                       CHECKPOINT to the acceptor that asked, as
+                                                          last reported in this life; else silence
 """
 
 from __future__ import annotations
@@ -30,18 +30,8 @@ from p4xos.batching import SCALAR_BELOW, Run, split_runs, split_where_changes
 from p4xos.effects import ACCEPTORS, COORDINATORS, Chosen, Effects, Role, To
 from p4xos.errors import ConflictingVotes
 from p4xos.quorum import NO_ROUND, reached_table
-from p4xos.roles.lost_store import LostStore
 from p4xos.roles.sessions import Sessions, SessionState
-from p4xos.wire import (
-    ACCEPTOR_ASKS,
-    HEADER_BYTES,
-    LEARNER_ASKS,
-    STORE_LOST,
-    Frame,
-    Rows,
-    Type,
-    alike,
-)
+from p4xos.wire import HEADER_BYTES, Frame, Rows, Type, alike
 
 LEARN_CHUNK = 32
 LEARN_CHUNKS_MAX = 32
@@ -74,7 +64,6 @@ class Learner:
         sessions: SessionState | None = None,
         gap_timeout_s: float = 0.01,
         scalar_below: int = SCALAR_BELOW,
-        lost: LostStore | None = None,
     ) -> None:
         """Knows the log through `delivered`.
 
@@ -86,7 +75,6 @@ class Learner:
           delivered: the last instance whose effect is in the application's state.
           sessions: the session table stored with that state.
           gap_timeout_s: how long an instance may be missing before it is asked for.
-          lost: where the store may once have held more than it does now.
         """
         self.frame = frame
         self.window = window
@@ -109,7 +97,7 @@ class Learner:
         self.sessions = Sessions(fragments_max=window // 4, counters=self.counters)
         if sessions is not None:
             self.sessions.load(*sessions)
-        self.lost = lost  # None: every checkpoint that it ever reported is still in its store
+        self.former: int | None = None  # no life before this delivered more; None: not known yet
         self.checkpointed: int | None = None  # as last reported; None: nothing yet in this life
         self._answers: list[tuple[To, Rows]] = []  # owed by the step under way
         self._acceptors = acceptors
@@ -133,7 +121,6 @@ class Learner:
             Type.HEARTBEAT: self._heartbeats,
             Type.READ_INDEX_REPLY: self._read_index_replies,
             Type.ASK_CHECKPOINT: self._ask_checkpoints,
-            Type.CHECKPOINT: self._checkpoint_answers,
         }
 
     # The driver's side ---------------------------------------------------------------------------
@@ -183,16 +170,11 @@ class Learner:
         effects = Effects.none()
         if self._gap_at is not None and now >= self._gap_at:
             self._ask(now, effects)
-        if self.lost is not None:
-            self.lost.tick(now, effects)
         return effects
 
     def deadline(self) -> float | None:
         """When `tick` next matters."""
-        if self.lost is None:
-            return self._gap_at
-        times = (self._gap_at, self.lost.deadline())
-        return min((time for time in times if time is not None), default=None)
+        return self._gap_at
 
     @property
     def behind(self) -> bool:
@@ -231,13 +213,13 @@ class Learner:
     def checkpoint(self, durable_through: int) -> Effects:
         """Reports that the application's state through an instance is durable.
 
-        One that lost its store reports nothing before it has again what it may have reported.
+        Nothing is reported before the state holds all that this learner may have delivered, and so
+        reported, before it was started: its store may be another one now, or an older one. A read
+        index that was asked for since tells how far that may be (`former`).
         """
         effects = Effects.none()
-        if self.lost is not None:
-            if not self.lost.has_regained(durable_through):
-                return effects
-            self.lost = None
+        if self.former is None or durable_through < self.former:
+            return effects
         self.checkpointed = durable_through
         effects.send.append((COORDINATORS, self._encode(Type.CHECKPOINT, durable_through)))
         return effects
@@ -427,25 +409,13 @@ class Learner:
             self._hear(m.instance)
 
     def _ask_checkpoints(self, rows: Rows, run: Run) -> None:
-        """An acceptor that forgot, or a learner that lost its store, asks how far this one is."""
-        roles = {ACCEPTOR_ASKS: Role.ACCEPTOR, LEARNER_ASKS: Role.LEARNER}
-        for m in wire.messages(rows[run.start : run.stop]):
-            role = roles.get(m.instance)
-            if role is None:
-                self.counters["malformed"] += 1
-            elif self.checkpointed is not None:
-                answer = self._encode(Type.CHECKPOINT, self.checkpointed, vround=m.vround)
-                self._answers.append((To(role, m.sender), answer))
-            elif self.lost is not None and role is Role.LEARNER:
-                answer = self._encode(Type.CHECKPOINT, 0, round=STORE_LOST, vround=m.vround)
-                self._answers.append((To(role, m.sender), answer))
-
-    def _checkpoint_answers(self, rows: Rows, run: Run) -> None:
-        if self.lost is None:
+        """An acceptor that forgot asks how far this one is."""
+        if self.checkpointed is None:
             self.counters["ignored"] += run.size
             return
         for m in wire.messages(rows[run.start : run.stop]):
-            self.lost.answer(m)
+            answer = self._encode(Type.CHECKPOINT, self.checkpointed, vround=m.vround)
+            self._answers.append((To(Role.ACCEPTOR, m.sender), answer))
 
     def _hear(self, instance: int) -> None:
         if self.heard < instance <= self.delivered + wire.LOW_JUMP_MAX:
@@ -507,9 +477,9 @@ class Learner:
         ][:GAPS_AT_ONCE]
 
     def _encode(
-        self, type: Type, instance: int, value: bytes = b"", *, round: int = 0, vround: int = 0
+        self, type: Type, instance: int, value: bytes = b"", *, vround: int = 0
     ) -> Rows:
         return wire.encode(
-            self.frame.cluster, self.frame.group, type, instance=instance, round=round,
-            vround=vround, sender=self.frame.sender, value=value,
+            self.frame.cluster, self.frame.group, type, instance=instance, vround=vround,
+            sender=self.frame.sender, value=value,
         )  # fmt: skip

@@ -45,7 +45,8 @@ class Promises:
         self, *, acceptors: int, round: int, nonce: int, first: int, window: int, value_bytes: int
     ) -> None:
         self.round = round
-        self.nonce = nonce
+        self.nonce = nonce  # of the question to the end of the log
+        self.chunk_nonce = nonce + 1 & 0xFFFF_FFFF
         self.first = first
         self.low = first  # the largest that any acceptor has told: below it all is forgotten
         self.refused: set[int] = set()  # instances that some acceptor promised to a higher round
@@ -78,10 +79,19 @@ class Promises:
             summary = wire.unpack_summary(m.value, self._acceptors)
         except BadPacket:
             return
-        if m.round != self.round or summary.nonce != self.nonce or acceptor >= self._acceptors:
+        if m.round != self.round or acceptor >= self._acceptors:
+            return
+        held = self._reports.get(acceptor)
+        if summary.nonce == self.chunk_nonce:
+            # Of a chunk: no promise of the whole log. One that has forgotten since it gave that
+            # promise is asked for another; of a chunk below its window it promises nothing.
+            self.low = max(self.low, m.low)
+            if held is not None and m.incarnation > held.incarnation:
+                del self._reports[acceptor]
+            return
+        if summary.nonce != self.nonce:
             return
         self.low = max(self.low, m.low)
-        held = self._reports.get(acceptor)
         if held is None or m.incarnation > held.incarnation:
             early = self._early.pop((acceptor, m.incarnation), set())
             by_name = acceptor in self._uncountable

@@ -33,7 +33,7 @@ from p4xos.effects import ACCEPTORS, COORDINATORS, LEARNERS, Effects
 from p4xos.errors import BadPacket
 from p4xos.quorum import NO_ROUND, majority
 from p4xos.roles.acceptor import Acceptor
-from p4xos.wire import ACCEPTOR_ASKS, Message, Rows, Type
+from p4xos.wire import Message, Rows, Type
 
 ASK_EVERY_S = 0.1
 """Questions are repeated so often: joining again takes a second, and datagrams get lost."""
@@ -219,7 +219,7 @@ class ForgetfulAcceptor:
         question = self._encode(Type.RECORD, self._frame.sender, self._nonce, value)
         effects.send.append((ACCEPTORS, question))
         if len(self._checkpoints) < majority(self._learners):
-            asked = self._encode(Type.ASK_CHECKPOINT, ACCEPTOR_ASKS, self._nonce, b"")
+            asked = self._encode(Type.ASK_CHECKPOINT, 0, self._nonce, b"")
             effects.send.append((LEARNERS, asked))
 
     def _encode(self, type: Type, instance: int, vround: int, value: bytes) -> Rows:

@@ -60,7 +60,8 @@ def set_aside(directory: Path, *, disk: Disk | None = None) -> Path | None:
             number += 1
         target = directory.with_name(name)
         disk.make_directory(target)
-        for name in disk.list_directory(directory):
+        # Oldest first: what is left by a crash then lacks its beginning, which shows.
+        for name in sorted(disk.list_directory(directory)):
             if name != LOCK_NAME:
                 disk.rename(directory / name, target / name)
         disk.sync_directory(target)

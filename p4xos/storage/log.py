@@ -66,7 +66,6 @@ class Restored(NamedTuple):
     log: AcceptorLog
     records: list[Rows]  # read-only, in the order in which they were appended, strides as stored
     cut: Cut | None  # for the operator's log
-    new: bool  # under its mark: it has never run before
 
 
 class AcceptorLog:
@@ -280,7 +279,7 @@ class AcceptorLog:
             self._disk.unlink(self._directory / name)
         if found.mark:  # the first start was interrupted behind the durable first segment
             remove_mark(self._disk, self._directory)
-        return Restored(self, records, cut, new=False)
+        return Restored(self, records, cut)
 
     def _open_first_time(self, marked: bool) -> Restored | Forgetful:
         if not marked:
@@ -290,7 +289,7 @@ class AcceptorLog:
             return forgetful
         self._start_segment(1, 1, [])
         remove_mark(self._disk, self._directory)
-        return Restored(self, [], None, new=True)
+        return Restored(self, [], None)
 
     def _take(self, segments: list[Segment]) -> list[Rows]:
         """Learns from all records what is live, and returns them."""

@@ -121,9 +121,14 @@ def acceptor(id: int = 0, acceptors: int = 3, **options: Any) -> Acceptor:
     return Acceptor(frame=Frame(CLUSTER, GROUP, id), acceptors=acceptors, **options)
 
 
-def learner(id: int = 0, acceptors: int = 3, **options: Any) -> Learner:
+def learner(
+    id: int = 0, acceptors: int = 3, *, former: int | None = 0, **options: Any
+) -> Learner:
+    """One that knows that no life before it delivered more than `former`."""
     options = {"window": WINDOW, "value_bytes": VALUE_BYTES, **options}
-    return Learner(frame=Frame(CLUSTER, GROUP, id), acceptors=acceptors, **options)
+    role = Learner(frame=Frame(CLUSTER, GROUP, id), acceptors=acceptors, **options)
+    role.former = former
+    return role
 
 
 TIMING = CoordinatorTiming(

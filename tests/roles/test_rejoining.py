@@ -12,13 +12,10 @@ import pytest
 from p4xos import wire
 from p4xos.effects import ACCEPTORS, COORDINATORS, LEARNERS, Effects, Role, To
 from p4xos.roles.coordinator import FILL_CHUNK, FILL_EVERY_S
-from p4xos.roles.lost_store import LostStore
 from p4xos.roles.promises import Promises
 from p4xos.roles.rejoining import ASK_EVERY_S, ForgetfulAcceptor, Stage
-from p4xos.wire import ACCEPTOR_ASKS, LEARNER_ASKS, STORE_LOST, Frame, Message, Type
+from p4xos.wire import Message, Type
 from tests.roles.helpers import (
-    CLUSTER,
-    GROUP,
     VALUE_BYTES,
     WINDOW,
     acceptor,
@@ -73,7 +70,6 @@ def test_it_asks_until_it_is_answered() -> None:
             (ACCEPTORS, Type.RECORD, NONCE), (LEARNERS, Type.ASK_CHECKPOINT, NONCE),
         ]  # fmt: skip
         assert wire.unpack_incarnation(asked[0][1].value) == 0
-        assert asked[1][1].instance == ACCEPTOR_ASKS
 
 
 def test_it_takes_the_incarnation_after_the_last_that_was_seen() -> None:
@@ -201,6 +197,22 @@ def test_a_report_of_another_incarnation_completes_no_summary() -> None:
     assert promises.quorum() is None
 
 
+def test_the_answer_to_a_chunk_is_no_promise_of_the_whole_log() -> None:
+    """Section 4: below its window an acceptor that forgot answers a chunk, and promises nothing."""
+    promises = Promises(
+        acceptors=3, round=round_of(2), nonce=1, first=1, window=WINDOW, value_bytes=VALUE_BYTES
+    )
+    promises.add(summary(0, round_of(2), 1, highest=9, votes=9))
+    promises.add(summary(1, round_of(2), 1, seen=(1, 0, 0)))
+    chunk = summary(0, round_of(2), promises.chunk_nonce, low=30, incarnation=1, seen=(1, 0, 0))
+    promises.add(chunk)
+    assert promises.quorum() is None
+    assert promises.low == 30
+    assert promises.silent() == [0, 2]  # it is asked to the end of the log, as it is today
+    promises.add(summary(0, round_of(2), 1, low=30, highest=29, incarnation=1, seen=(1, 0, 0)))
+    assert set(promises.quorum() or ()) == {0, 1}
+
+
 # Filling -----------------------------------------------------------------------------------------
 
 
@@ -240,73 +252,27 @@ def test_a_silence_beyond_all_that_was_proposed_is_none() -> None:
     assert role.counters["filled"] == 0
 
 
-# A learner that lost its store -------------------------------------------------------------------
+# A learner that may have lost its store ----------------------------------------------------------
 
 
-def lost(learners: int = 3) -> LostStore:
-    return LostStore(
-        frame=Frame(CLUSTER, GROUP, 0), learners=learners, random=lambda: 0.5, now=0.0
-    )
-
-
-def test_a_lost_store_reports_nothing_before_it_holds_what_others_reported() -> None:
-    role = learner(0, lost=lost())
-    assert role.deadline() == 0.0
-    ((to, asked),) = sent(role.tick(0.0))
-    assert (to, asked.type, asked.instance) == (LEARNERS, Type.ASK_CHECKPOINT, LEARNER_ASKS)
-    role.step(answer(1, 50), 0.0)
-    assert role.checkpoint(80) == Effects.none()  # one other is not enough: g + 1 = 2
-    role.step(answer(2, 90), 0.0)
+def test_nothing_is_reported_before_it_holds_what_a_former_life_may_have_reported() -> None:
+    """Section 7: its store may be another one now, or an older one."""
+    role = learner(0, former=None)
     assert role.checkpoint(80) == Effects.none()
+    role.former = 90  # a read index that was asked for since it started
+    assert role.checkpoint(80) == Effects.none()
+    assert sent(role.step(ask(), 0.0)) == []
     ((to, told),) = sent(role.checkpoint(90))
     assert (to, told.type, told.instance) == (COORDINATORS, Type.CHECKPOINT, 90)
-    assert sent(role.checkpoint(85))  # regained once, it is a learner like any other
 
 
-def test_a_lost_store_takes_no_answer_of_another_life_or_of_its_own() -> None:
-    role = learner(0, lost=lost())
-    for rows in (answer(1, 5, nonce=1), answer(2, 5, nonce=1), answer(0, 5), answer(0, 5)):
-        role.step(rows, 0.0)
-    assert role.checkpoint(80) == Effects.none()
-
-
-def told_lost(sender: int) -> wire.Rows:
-    return make(Type.CHECKPOINT, sender=sender, round=STORE_LOST, vround=NONCE)
-
-
-def test_learners_that_all_have_nothing_begin() -> None:
-    role = learner(0, lost=lost())
-    role.step(told_lost(1), 0.0)
-    role.step(answer(1, 7), 0.0)  # it was told otherwise since
-    role.step(told_lost(2), 0.0)
-    assert role.checkpoint(6) == Effects.none()
-    assert sent(role.checkpoint(7))
-
-
-def test_a_lone_learner_has_nobody_to_ask() -> None:
-    role = learner(0, lost=lost(learners=1))
-    assert role.deadline() is None
-    assert sent(role.checkpoint(0))
-
-
-def ask(role: int, sender: int = 1) -> wire.Rows:
-    return make(Type.ASK_CHECKPOINT, instance=role, sender=sender, vround=77)
+def ask(sender: int = 1) -> wire.Rows:
+    return make(Type.ASK_CHECKPOINT, sender=sender, vround=77)
 
 
 def test_checkpoints_are_told_as_reported() -> None:
     role = learner(0)
-    assert sent(role.step(ask(ACCEPTOR_ASKS), 0.0)) == []  # nothing reported in this life
+    assert sent(role.step(ask(), 0.0)) == []  # nothing reported in this life
     role.checkpoint(12)
-    ((to, told),) = sent(role.step(ask(ACCEPTOR_ASKS), 0.0))
+    ((to, told),) = sent(role.step(ask(), 0.0))
     assert (to, told.instance, told.vround) == (To(Role.ACCEPTOR, 1), 12, 77)
-    ((to, told),) = sent(role.step(ask(LEARNER_ASKS, sender=2), 0.0))
-    assert (to, told.instance, told.round) == (To(Role.LEARNER, 2), 12, 0)
-    assert sent(role.step(ask(5), 0.0)) == []
-    assert role.counters["malformed"] == 1
-
-
-def test_one_that_lost_its_store_says_so_to_learners_only() -> None:
-    role = learner(0, lost=lost())
-    assert sent(role.step(ask(ACCEPTOR_ASKS), 0.0)) == []
-    ((to, told),) = sent(role.step(ask(LEARNER_ASKS, sender=2), 0.0))
-    assert (to, told.round) == (To(Role.LEARNER, 2), STORE_LOST)

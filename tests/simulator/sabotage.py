@@ -13,7 +13,6 @@ from p4xos.quorum import NO_ROUND, make_round
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator
 from p4xos.roles.learner import Learner
-from p4xos.roles.lost_store import LostStore
 from p4xos.roles.proposer import Proposer
 from p4xos.roles.rejoining import ForgetfulAcceptor, Stage
 from p4xos.roles.sessions import SequenceSet
@@ -366,8 +365,9 @@ class CountsAnyIncarnation(Coordinator):
         super()._phase1b(rows, now, effects)
 
 
-class ReportsAtOnce(LostStore):
-    """Its store is empty, and it says so as if it had always been."""
+class ReportsAtOnce(Learner):
+    """Its store may be an older one than it once was, and it reports as if it were not."""
 
-    def has_regained(self, durable_through: int) -> bool:
-        return True
+    def checkpoint(self, durable_through: int) -> Effects:
+        self.former = 0
+        return super().checkpoint(durable_through)

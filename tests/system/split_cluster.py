@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bench.processes import python_module
 from bench.store_cluster import StoreCluster
-from p4xos import newcomers
 from p4xos.config import Cluster, Member, Node, Timing
 from p4xos.creation import CLUSTER_NAME
 from p4xos.tables import Address
@@ -25,7 +24,6 @@ def running_split(directory: Path) -> Iterator[StoreCluster]:
     with StoreCluster(directory) as store:
         old = store.cluster
         _write(store, _split(old))
-        newcomers.mark(store.cluster)
         for acceptor in old.acceptors:
             place = store.cluster.member_directory("acceptor", acceptor.id)
             place.parent.mkdir(parents=True, exist_ok=True)

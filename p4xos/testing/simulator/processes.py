@@ -24,7 +24,6 @@ from p4xos.quorum import NO_ROUND
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
 from p4xos.roles.learner import Learner
-from p4xos.roles.lost_store import LostStore
 from p4xos.roles.pace import Budget
 from p4xos.roles.proposer import Proposer, ProposerTiming
 from p4xos.roles.rejoining import ForgetfulAcceptor
@@ -42,6 +41,10 @@ SEGMENT_BYTES = 8_192
 """Of the real log: small, so that segments come and go within a short run."""
 
 
+FORMER = object()
+"""The token of the read that tells what a replica may have delivered before it was started."""
+
+
 @dataclass(frozen=True)
 class Classes:
     """The role classes under test; a test of a checker passes a sabotaged one."""
@@ -51,7 +54,6 @@ class Classes:
     learner: type[Learner] = Learner
     proposer: type[Proposer] = Proposer
     forgetful: type[ForgetfulAcceptor] = ForgetfulAcceptor
-    lost_store: type[LostStore] = LostStore
 
 
 class Durable(Protocol):
@@ -339,6 +341,7 @@ class ReplicaProcess(Process):
         self.tail: deque[Chosen] = deque(maxlen=64)
         self._tickets: dict[tuple[int, int], int] = {}  # of deliveries not applied yet
         self.fetching = False
+        self.asks_former = False
         self.on_read: Callable[[ReplicaProcess, int], None] = lambda replica, number: None
         self.on_done: Callable[[ReplicaProcess, Submission, Delivery | None, bytes], None]
         self.outcomes = {"delivered": 0, "unknown": 0, "reads": 0, "reads_failed": 0}
@@ -353,14 +356,12 @@ class ReplicaProcess(Process):
         self.tail.clear()
         self._tickets.clear()
         self.fetching = False
+        self.asks_former = False
         self.learner = self.classes.learner(
             frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
             value_bytes=scenario.value_bytes, delivered=self.state.applied,
             sessions=checkpointed.unpack(self.state.learner_state),
             scalar_below=scenario.scalar_below,
-            lost=self.classes.lost_store(
-                frame=self.frame, learners=scenario.learners, random=self.random.random, now=now
-            ) if self.lost else None,
         )  # fmt: skip
         self.proposer = self.classes.proposer(
             frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
@@ -410,6 +411,10 @@ class ReplicaProcess(Process):
                     self._finish(ticket, None, b"")
             elif isinstance(event, ReadReady):
                 for token in event.tokens:
+                    if token is FORMER:
+                        self.asks_former = False
+                        self.learner.former = event.read_index
+                        continue
                     assert isinstance(token, int)
                     self._read_ready(token, event.read_index)
             elif isinstance(event, Refused):
@@ -443,13 +448,16 @@ class ReplicaProcess(Process):
         else:
             self.reads[number].index = index
 
-    def checkpoint(self) -> Effects:
+    def checkpoint(self, now: float) -> Effects:
         """State, applied instance and session table become durable together."""
         if self.state.applied > self.durable.applied:
             self.keep_sessions()
             self.durable = self.state.copy()
         effects = self.learner.checkpoint(self.durable.applied)
-        self.lost = self.learner.lost is not None
+        self.lost = self.lost and not effects.send
+        if self.learner.former is None and not self.asks_former:
+            self.asks_former = True
+            self.proposer.read(FORMER, now, effects)
         return effects
 
     def lose_disk(self) -> None:

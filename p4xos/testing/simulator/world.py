@@ -349,9 +349,11 @@ class Simulation:
             )
 
     def _checkpoint(self, replica: ReplicaProcess) -> None:
-        effects = replica.checkpoint()
+        effects = replica.checkpoint(self._local(replica))
         self.trim_checker.durable(replica.id, replica.durable.applied)
         self._pay(replica, [], effects)
+        if replica.alive:
+            self._wake(replica)
 
     def _plan_checkpoint(self, replica: ReplicaProcess, life: int) -> None:
         def checkpoint() -> None:
