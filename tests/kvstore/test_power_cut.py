@@ -155,7 +155,7 @@ for run, number in enumerate(range(0, total, max(1, total // int(sys.argv[2]))),
     told += live(root / str(run) / STORE) > 0
     fail(-1, 0)
     mark(b"over", run)
-print(run, told)
+print(run, told, flush=True)
 os._exit(0)
 """
 )
