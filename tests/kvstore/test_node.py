@@ -259,7 +259,7 @@ def test_info_tells_of_consensus(cluster: Cluster) -> None:
                 assert info["node"] == "n1"
                 assert info["coordinator"] == "serving"
                 assert (info["leader"], info["silent_acceptors"], info["blocked"]) == (0, 0, "no")
-                assert info["next"] > info["low"] >= 0
+                assert info["next"] >= info["low"] > 0  # equal once all is checkpointed
                 assert info["round"] > 0
                 replica = client.info("replica")
                 assert replica["delivered"] == replica["heard"]
