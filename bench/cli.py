@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 
 from bench import environment
 from bench.environment import Environment
 from bench.errors import BenchError
+from bench.interrupts import interruptible
 from bench.results import Sample, Summary, in_figures, summarize, table
 from bench.scenarios import RUNS, SCENARIOS, Run, Scenario
 from p4xos import arguments
@@ -61,16 +60,13 @@ def _bench(flags: argparse.Namespace) -> None:
         raise ValueError(f"--scale is {flags.scale:g}, allowed is 0.001 to 100")
     # A scenario whose needs are missing says so before another has run for minutes.
     runs = [(scenario, _load(scenario)) for scenario in chosen]
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=flags.directory) as scratch:
-            machine = environment.look(Path(scratch))
-            print(machine.header())
-            for warning in machine.warnings():
-                print(f"WARNING: {warning}")
-            _run_all(runs, Path(scratch), flags, machine)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    scratch_directory = tempfile.TemporaryDirectory(prefix="bench-", dir=flags.directory)
+    with interruptible(), scratch_directory as scratch:
+        machine = environment.look(Path(scratch))
+        print(machine.header())
+        for warning in machine.warnings():
+            print(f"WARNING: {warning}")
+        _run_all(runs, Path(scratch), flags, machine)
 
 
 def choose(names: Sequence[str]) -> list[Scenario]:
@@ -100,16 +96,6 @@ def _load(scenario: Scenario) -> Run:
         needs()
     run: Run = module.run
     return run
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a run as Ctrl-C does: children killed, data removed.
-
-    By way of SIGINT, since trio has its own handler for it, which raises where trio can bear it.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.raise_signal(signal.SIGINT)
 
 
 def _run_all(

@@ -7,16 +7,15 @@ import json
 import secrets
 import shlex
 import shutil
-import signal
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from bench.chaos.episode import Episode, Plan, Round
 from bench.chaos.faults import FAULTS, Fault
+from bench.interrupts import interruptible
 from p4xos import arguments
 from p4xos.processes import claimed, running_process
 
@@ -73,18 +72,8 @@ def _chaos(flags: argparse.Namespace) -> int:
         raise ValueError(f"--minutes is {flags.minutes:g}, allowed is more than 0, to 10,000")
     if flags.seed is not None and flags.seed < 0:
         raise ValueError(f"--seed is {flags.seed}, allowed are whole numbers from 0")
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
+    with interruptible():
         return _play_seeds(flags)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a run as Ctrl-C does, everything of it removed."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.raise_signal(signal.SIGINT)
 
 
 def _play_seeds(flags: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.interrupts import interruptible
 from bench.judges import redis_py, redis_suite
 from bench.judges.outcomes import Outcome, Verdict, table
 from bench.store_cluster import StoreCluster
@@ -59,6 +60,7 @@ def _judge(flags: argparse.Namespace) -> None:
         redis_py.check(flags.redis_py)
     missing: list[str] = []
     with (
+        interruptible(),
         tempfile.TemporaryDirectory(prefix="judges-") as scratch,
         _server(flags.port, Path(scratch)) as address,
     ):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.interrupts import interruptible
 from bench.soak.soaking import Plan, soak, summary
 from bench.soak.trend import SPAN_MIN_S
 from p4xos import arguments
@@ -65,7 +66,8 @@ def _soak(flags: argparse.Namespace) -> None:
         60 * flags.minutes, restart_s=flags.restart_every, backup_s=flags.backup_every,
         nodes=flags.nodes, window=flags.window,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="soak-", dir=flags.directory) as scratch:
+    scratch_directory = tempfile.TemporaryDirectory(prefix="soak-", dir=flags.directory)
+    with interruptible(), scratch_directory as scratch:
         report = soak(Path(scratch), plan, flags.samples, _tell)
     print(summary(report))
     if report.problems:
