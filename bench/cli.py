@@ -13,7 +13,7 @@ from bench import environment
 from bench.environment import Environment
 from bench.errors import BenchError
 from bench.interrupts import interruptible
-from bench.results import Sample, Summary, in_figures, summarize, table
+from bench.results import Curve, Point, Sample, Summary, curves, in_figures, summarize, table
 from bench.scenarios import RUNS, SCENARIOS, Run, Scenario
 from p4xos import arguments
 from p4xos.errors import P4xosError
@@ -108,29 +108,37 @@ def _run_all(
     summaries: list[Summary] = []
     failed: list[str] = []
     for scenario, run in runs:
-        samples: list[Sample] = []
+        taken: list[Sample | Point] = []
         directory = scratch / scenario.name
         directory.mkdir()
         try:
-            for sample in _told(run(directory, flags.runs or scenario.runs, flags.scale)):
-                samples.append(sample)
+            for one in _told(run(directory, flags.runs or scenario.runs, flags.scale)):
+                taken.append(one)
         except P4xosError as error:
             failed.append(f"{scenario.name}: {error}")
-        found = summarize(samples)
+        found = summarize(one for one in taken if isinstance(one, Sample))
+        drawn = curves(one for one in taken if isinstance(one, Point))
         summaries += found
         if flags.json is not None:
             with flags.json.open("a") as file:
-                file.writelines(s.as_json(machine._asdict()) + "\n" for s in found)
+                results: list[Summary | Curve] = [*found, *drawn]
+                lines = [result.as_json(machine._asdict()) for result in results]
+                file.writelines(f"{line}\n" for line in lines)
     if summaries:
         print(f"\n{table(summaries)}")
     if failed:
         raise BenchError("\n".join(failed))
 
 
-def _told(samples: Iterator[Sample]) -> Iterator[Sample]:
-    """Tells each sample on stderr as it comes: a run takes minutes."""
-    for sample in samples:
-        metric = sample.metric
-        said = f"{metric.scenario}: {metric.name}: {in_figures(sample.value)} {metric.unit}"
+def _told(taken: Iterator[Sample | Point]) -> Iterator[Sample | Point]:
+    """Tells each figure on stderr as it comes: a run takes minutes."""
+    for one in taken:
+        if isinstance(one, Sample):
+            metric = one.metric
+            said = f"{metric.scenario}: {metric.name}: {in_figures(one.value)} {metric.unit}"
+        else:
+            figure = one.figure
+            at = f"{figure.x} {in_figures(one.x)}"
+            said = f"{figure.scenario}: {one.series}: {in_figures(one.y)} {figure.y} at {at}"
         print(said, file=sys.stderr, flush=True)
-        yield sample
+        yield one

@@ -1,7 +1,8 @@
 """Metrics with what is asked of them, the figures of several runs, and how they are shown.
 
-A scenario yields samples one by one, in the order in which it takes them; what belongs to one
-metric is brought together here. A figure is never shown without the spread of its runs.
+A scenario yields samples and points of curves one by one, in the order in which it takes them; what
+belongs to one metric, or one curve, is brought together here. A figure is never shown without the
+spread of its runs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,45 @@ class Sample(NamedTuple):
 
     metric: Metric
     value: float
+
+
+class Figure(NamedTuple):
+    """A plot, and what its axes show; units belong to the labels."""
+
+    scenario: str
+    name: str
+    x: str
+    y: str
+    x_log: bool = False
+    y_log: bool = False
+
+
+class Point(NamedTuple):
+    """One run's point of a curve."""
+
+    figure: Figure
+    series: str
+    x: float
+    y: float
+
+
+class Curve(NamedTuple):
+    """All runs of one series of a figure."""
+
+    figure: Figure
+    series: str
+    points: list[tuple[float, list[float]]]  # x, and y of each run, as they came
+
+    def as_json(self, environment: Mapping[str, object]) -> str:
+        """One line for scripts; each carries the machine it was measured on."""
+        return json.dumps(
+            {
+                **self.figure._asdict(),
+                "series": self.series,
+                "points": self.points,
+                "environment": dict(environment),
+            }
+        )
 
 
 class Summary(NamedTuple):
@@ -73,6 +113,15 @@ def summarize(samples: Iterable[Sample]) -> list[Summary]:
     for sample in samples:
         runs.setdefault(sample.metric, []).append(sample.value)
     return [Summary(metric, values) for metric, values in runs.items()]
+
+
+def curves(points: Iterable[Point]) -> list[Curve]:
+    """Points by figure and series, in the order in which these were first seen."""
+    found: dict[tuple[Figure, str], dict[float, list[float]]] = {}
+    for point in points:
+        runs = found.setdefault((point.figure, point.series), {})
+        runs.setdefault(point.x, []).append(point.y)
+    return [Curve(figure, series, [*runs.items()]) for (figure, series), runs in found.items()]
 
 
 def table(summaries: Sequence[Summary]) -> str:

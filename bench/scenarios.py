@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from bench.results import Sample
+from bench.results import Point, Sample
 
 RUNS = 3
 """How often a scenario is run, unless its line or `--runs` says otherwise."""
 
 
 class Run(Protocol):
-    """A scenario: yields samples as it takes them."""
+    """A scenario: yields samples, and points of curves, as it takes them."""
 
-    def __call__(self, scratch: Path, runs: int, scale: float) -> Iterator[Sample]:
+    def __call__(self, scratch: Path, runs: int, scale: float) -> Iterator[Sample | Point]:
         """Runs it.
 
         Args:

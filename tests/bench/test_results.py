@@ -6,7 +6,18 @@ import json
 
 import pytest
 
-from bench.results import Metric, Sample, Summary, in_figures, summarize, table
+from bench.results import (
+    Curve,
+    Figure,
+    Metric,
+    Point,
+    Sample,
+    Summary,
+    curves,
+    in_figures,
+    summarize,
+    table,
+)
 
 RATE = Metric("kv", "SET", "requests/s", at_least=15_000)
 GAP = Metric("failover", "gap", "s", at_most=1.0)
@@ -78,3 +89,12 @@ def test_a_json_line_carries_everything() -> None:
         "runs": [1.0, 3.0],
         "environment": {"cores": 2},
     }
+
+
+def test_points_are_grouped_by_series_and_x() -> None:
+    figure = Figure("kv", "latency", "requests/s", "ms")
+    points = [Point(figure, s, x, y) for s, x, y in [("a", 1, 5), ("b", 1, 7), ("a", 2, 6)]]
+    assert curves([*points, Point(figure, "a", 1, 4)]) == [
+        Curve(figure, "a", [(1, [5, 4]), (2, [6])]),
+        Curve(figure, "b", [(1, [7])]),
+    ]
