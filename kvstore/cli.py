@@ -6,12 +6,16 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvstore.users import PASSWORD_VARIABLE, RIGHTS
 from p4xos import arguments
 from p4xos.config import Cluster
 from p4xos.creation import DEFAULT_BASE_PORT, Wanted
 from p4xos.processes import NODE_LOCK, claimed
+
+if TYPE_CHECKING:
+    import ssl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,6 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--first-client", type=int, metavar="NUMBER",
         help="clients are numbered from it; different for checks that share keys",
     )  # fmt: skip
+    _add_admission_flags(verb)
     verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
     verb.set_defaults(call=_check, parser=verb)
 
@@ -158,19 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "-p", "--port", type=_port, default=DEFAULT_BASE_PORT, help="default: %(default)s"
     )
-    verb.add_argument(
-        "--user", metavar="NAME",
-        help=f"authenticates; the password is in {PASSWORD_VARIABLE}, or is asked for",
-    )  # fmt: skip
-    verb.add_argument("--tls", action="store_true", help="speak TLS; the port is then that behind")
-    verb.add_argument(
-        "--tls-ca", type=Path, metavar="FILE",
-        help="whose certificates are trusted (PEM); default: those that this machine trusts",
-    )  # fmt: skip
-    verb.add_argument(
-        "--tls-certificate", type=Path, metavar="FILE",
-        help="the client's own, with its key in the file, where nodes want one",
-    )  # fmt: skip
+    _add_admission_flags(verb)
     # REMAINDER: what follows the first word is the command's own, dashes and all.
     verb.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="COMMAND",
@@ -195,6 +188,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_admission_flags(verb: argparse.ArgumentParser) -> None:
+    """What a client needs to be let in: read by `_tls` and `_credentials`."""
+    verb.add_argument(
+        "--user", metavar="NAME",
+        help=f"authenticates; the password is in {PASSWORD_VARIABLE}, or is asked for",
+    )  # fmt: skip
+    verb.add_argument("--tls", action="store_true", help="speak TLS; the port is then that behind")
+    verb.add_argument(
+        "--tls-ca", type=Path, metavar="FILE",
+        help="whose certificates are trusted (PEM); default: those that this machine trusts",
+    )  # fmt: skip
+    verb.add_argument(
+        "--tls-certificate", type=Path, metavar="FILE",
+        help="the client's own, with its key in the file, where nodes want one",
+    )  # fmt: skip
+
+
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 16:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
@@ -212,6 +222,22 @@ def _seconds(text: str) -> float:
 
 
 # What a verb needs is imported when it is called: `--help` and errors stay quick.
+
+
+def _tls(flags: argparse.Namespace) -> ssl.SSLContext | None:
+    """None: the flags ask for no TLS."""
+    from kvstore.tls import client_context
+
+    if not flags.tls and flags.tls_ca is None and flags.tls_certificate is None:
+        return None
+    return client_context(flags.tls_ca, flags.tls_certificate)
+
+
+def _credentials(flags: argparse.Namespace) -> tuple[str, str] | None:
+    """A user's name and password; None: the flags name no user."""
+    from kvstore.shell import password_of
+
+    return None if flags.user is None else (flags.user, password_of(flags.user))
 
 
 def _node(flags: argparse.Namespace) -> None:
@@ -311,21 +337,25 @@ def _tell_progress() -> None:
 
 def _check(flags: argparse.Namespace) -> int:
     from kvstore.checking import running
-    from kvstore.config import endpoints
+    from kvstore.client.dialing import Greeting
 
     given = {
         name: value
         for name in running.Wanted.__dataclass_fields__
         if (value := getattr(flags, name)) is not None
     }
+    admission = (flags.user, flags.tls or None, flags.tls_ca, flags.tls_certificate)
     if flags.replay is None:
+        wanted, tls = running.Wanted(**given), _tls(flags)
         nodes = (
-            endpoints(Cluster.load(flags.cluster))
+            running.addresses_in(Cluster.load(flags.cluster), tls=tls is not None)
             if flags.cluster is not None
             else running.parse_addresses(flags.address)
         )
-        report = running.run(nodes, running.Wanted(**given), flags.history)
-    elif given or flags.history is not None:
+        name, password = _credentials(flags) or ("", None)
+        greeting = Greeting(2, 0, "", name, password, tls)
+        report = running.run(nodes, wanted, flags.history, greeting)
+    elif given or flags.history is not None or any(admission):
         raise ValueError("--replay takes no other flag but --json: it runs nothing")
     else:
         report = running.replay(flags.replay)
@@ -338,13 +368,10 @@ def _check(flags: argparse.Namespace) -> int:
 
 def _shell(flags: argparse.Namespace) -> int | None:
     from kvstore import shell
-    from kvstore.tls import client_context
 
-    tls = None
-    if flags.tls or flags.tls_ca is not None or flags.tls_certificate is not None:
-        tls = client_context(flags.tls_ca, flags.tls_certificate)
-    credentials = None if flags.user is None else (flags.user, shell.password_of(flags.user))
-    with_whom = shell.Shell(flags.host, flags.port, tls=tls, credentials=credentials)
+    with_whom = shell.Shell(
+        flags.host, flags.port, tls=_tls(flags), credentials=_credentials(flags)
+    )
     return shell.run(with_whom, flags.words)
 
 

@@ -15,12 +15,16 @@ import trio
 
 from kvstore.checking.history import Command, Outcome, Output
 from kvstore.checking.model import MULTI, STATE_ERRORS
-from kvstore.client.dialing import Greeting, dial
+from kvstore.client.dialing import DIAL_S, Greeting, NotLetIn, NotReached, dial
 from kvstore.client.errors import ErrorReply, says_unknown
 from kvstore.replies import Error
+from kvstore.tls import TlsSocket, reason
 from p4xos.tables import Address
 
-_GREETING = Greeting(2, 0, "")
+PLAIN = Greeting(2, 0, "")
+"""Of a client without TLS and without a user."""
+_PROBE: tuple[Command, ...] = ((MULTI,), (b"DEL", b"check:probe"), (b"DISCARD",))
+"""Rights are judged when a command is queued: this tells of them, and changes nothing."""
 _RECEIVE_BYTES = 64 * 1024
 _NOTHING = object()
 
@@ -38,24 +42,46 @@ class Result(NamedTuple):
 class Connection:
     """A connection to one node, for one command at a time."""
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket) -> None:
+        """Takes over a connected, non-blocking socket."""
         self._socket = sock
         self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOTHING)
 
     @classmethod
-    async def open(cls, address: Address) -> Connection:
-        """Connects and greets.
+    async def open(cls, address: Address, greeting: Greeting = PLAIN) -> Connection:
+        """Connects and greets, in RESP2.
 
         Raises:
-          NotReached: this node cannot be used now.
+          NotReached: this node cannot be used now; NotLetIn, NotTrusted: nor later.
         """
-        dialed = await dial(address, _GREETING)
-        assert isinstance(dialed, socket.socket), "the greeting asks for no TLS"
-        return cls(trio.socket.from_stdlib_socket(dialed))
+        assert greeting.protocol == 2, "the verdict knows the replies of RESP2"
+        return cls(await dial(address, greeting))
 
     def close(self) -> None:
         """Closes it; whatever was under way is not heard of again."""
         self._socket.close()
+
+    async def check_rights(self) -> None:
+        """Returns when this client may write; the connection is of no further use.
+
+        Raises:
+          NotLetIn: it may not.
+          NotReached: the node does not answer.
+        """
+        data = b"".join(hiredis.pack_command(words) for words in _PROBE)
+        try:
+            with trio.fail_after(DIAL_S):
+                await self._send(data, _Sent(len(data)))
+                replies = [await self._next_reply_untrusted() for _ in _PROBE]
+        except trio.TooSlowError:
+            raise NotReached(f"no answer within {DIAL_S:g} s") from None
+        except OSError as error:
+            raise NotReached(reason(error)) from None
+        except hiredis.ProtocolError as error:
+            raise NotReached(f"this is no RESP: {error}") from None
+        for reply in replies:
+            if isinstance(reply, ErrorReply) and reply.code == "NOPERM":
+                raise NotLetIn(reply.text)
 
     async def attempt(self, command: Command, patience_s: float) -> Result:
         """Sends a command and waits for its answer, for so long."""
@@ -73,7 +99,7 @@ class Connection:
                 while len(replies) < len(packed):
                     replies.append(await self._next_reply_untrusted())
         except OSError as error:
-            problem = (error.strerror or str(error)).lower()
+            problem = reason(error)
         except hiredis.ProtocolError as error:
             problem = f"this is no RESP: {error}"
         if len(replies) == len(packed):
@@ -84,13 +110,21 @@ class Connection:
     async def _send(self, data: bytes, sent: _Sent) -> None:
         rest = memoryview(data)
         while rest:
-            count = await self._socket.send(rest)
+            try:
+                count = self._socket.send(rest)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+                continue
             sent.missing -= count
             rest = rest[count:]
 
     async def _next_reply_untrusted(self) -> object:
         while (reply := self._reader.gets()) is _NOTHING:
-            data = await self._socket.recv(_RECEIVE_BYTES)
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                data = self._socket.recv(_RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
             if not data:
                 raise ConnectionError("the node closed the connection")
             self._reader.feed(data)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from kvstore.checking.connection import Connection
+from kvstore.checking.connection import PLAIN, Connection
 from kvstore.checking.history import History, read_history
 from kvstore.checking.judging import Judged, judge
 from kvstore.checking.workload import (
@@ -19,9 +19,12 @@ from kvstore.checking.workload import (
     KEYS,
     PATIENCE_S,
     NoNodeAnswers,
+    NotAdmitted,
     Workload,
 )
-from kvstore.client.dialing import NotReached
+from kvstore.client.dialing import Greeting, NotLetIn, NotReached, NotTrusted
+from kvstore.config import served_at
+from p4xos.config import Cluster
 from p4xos.tables import Address
 
 SECONDS = 10.0
@@ -98,20 +101,48 @@ def parse_addresses(texts: Sequence[str]) -> dict[str, Address]:
     return found
 
 
-def run(nodes: Mapping[str, Address], wanted: Wanted, file: Path | None = None) -> Report:
+def addresses_in(cluster: Cluster, *, tls: bool) -> dict[str, Address]:
+    """Where each node of a cluster serves RESP, with TLS or without.
+
+    Raises:
+      ValueError: not all do; a check that leaves a node out proves nothing about it.
+    """
+    every = served_at(cluster)
+    if tls:
+        found = {node: served.tls_address for node, served in every.items()}
+        mend = "leave --tls out, or give --address for each node to be used"
+    else:
+        found = {node: served.address for node, served in every.items()}
+        mend = "give --tls, or --address for each node to be used"
+    missing = [node for node, address in found.items() if address is None]
+    if missing:
+        key = "tls_address" if tls else "address"
+        raise ValueError(f"[[kvstore]] of {', '.join(missing)} has no {key}: {mend}")
+    return {node: address for node, address in found.items() if address is not None}
+
+
+def run(
+    nodes: Mapping[str, Address],
+    wanted: Wanted,
+    file: Path | None = None,
+    greeting: Greeting = PLAIN,
+) -> Report:
     """Drives a cluster, and judges what its clients saw; a signal to stop ends the driving.
 
     Args:
-      nodes: where each serves RESP.
+      nodes: where each serves RESP, with or without TLS as `greeting` says.
       wanted: what to do.
       file: gets the history, a line an attempt.
+      greeting: of every connection, in RESP2: its TLS, its user.
 
     Raises:
       NoNodeAnswers: none can be used; nothing was done.
+      NotAdmitted: one refuses this client, which may not write, or has the wrong password or
+        certificate; nothing was done.
       OSError: the history cannot be written.
     """
     with History(file) as history:
-        facts = trio.run(_run, nodes, wanted, history)
+        facts = trio.run(_run, nodes, wanted, history, greeting)
     return Report(judge(history.attempts), facts)
 
 
@@ -125,12 +156,15 @@ def replay(files: Sequence[Path]) -> Report:
     return Report(judge(attempts), {})
 
 
-async def _run(nodes: Mapping[str, Address], wanted: Wanted, history: History) -> dict[str, object]:
-    await _find_one(nodes)
+async def _run(
+    nodes: Mapping[str, Address], wanted: Wanted, history: History, greeting: Greeting
+) -> dict[str, object]:
+    await _knock(nodes, greeting)
     seed = secrets.randbits(32) if wanted.seed is None else wanted.seed
     workload = Workload(
         nodes, seed=seed, clients=wanted.clients, keys=wanted.keys, history=history,
         patience_s=wanted.patience_s, prefix=wanted.prefix or "", first_client=wanted.first_client,
+        greeting=greeting,
     )  # fmt: skip
     seconds = wanted.seconds
     if seconds is None and wanted.operations is None:
@@ -146,6 +180,8 @@ async def _run(nodes: Mapping[str, Address], wanted: Wanted, history: History) -
         nursery.cancel_scope.cancel()
     if workload.gave_up:
         facts["ended early"] = f"no node could be used for {GIVE_UP_S:g} s"
+    if workload.not_admitted is not None:
+        facts["ended early"] = str(workload.not_admitted)
     if interrupted:
         facts["interrupted"] = "judged is what was recorded until then"
     if wanted.prefix is None:
@@ -159,17 +195,28 @@ async def _run(nodes: Mapping[str, Address], wanted: Wanted, history: History) -
     return facts
 
 
-async def _find_one(nodes: Mapping[str, Address]) -> None:
-    """Returns when a node has answered."""
-    problems: dict[str, str] = {}
-    for name, address in nodes.items():
+async def _knock(nodes: Mapping[str, Address], greeting: Greeting) -> None:
+    """Returns when all nodes were asked, one has answered, and none has refused this client."""
+    problems: dict[str, NotReached] = {}
+
+    async def ask(name: str, address: Address) -> None:
         try:
-            (await Connection.open(address)).close()
+            connection = await Connection.open(address, greeting)
+            try:
+                await connection.check_rights()
+            finally:
+                connection.close()
         except NotReached as error:
-            problems[name] = str(error)
-        else:
-            return
-    raise NoNodeAnswers(problems)
+            problems[name] = error
+
+    async with trio.open_nursery() as nursery:
+        for name, address in nodes.items():
+            nursery.start_soon(ask, name, address)
+    for name, problem in problems.items():
+        if isinstance(problem, NotLetIn | NotTrusted):
+            raise NotAdmitted(name, problem)
+    if len(problems) == len(nodes):
+        raise NoNodeAnswers({name: str(problem) for name, problem in problems.items()})
 
 
 async def _cancel_on_signal(work: trio.CancelScope) -> None:

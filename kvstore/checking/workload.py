@@ -24,10 +24,10 @@ from time import monotonic_ns
 
 import trio
 
-from kvstore.checking.connection import Connection, Result
+from kvstore.checking.connection import PLAIN, Connection, Result
 from kvstore.checking.history import Attempt, Command, History
 from kvstore.checking.model import MULTI
-from kvstore.client.dialing import NotReached
+from kvstore.client.dialing import Greeting, NotLetIn, NotReached, NotTrusted
 from p4xos.errors import P4xosError
 from p4xos.tables import Address
 
@@ -61,6 +61,19 @@ class NoNodeAnswers(P4xosError):
         told = "; ".join(f"{node}: {why}" for node, why in problems.items())
         super().__init__(f"no node answers ({told}); start the cluster, or check the addresses")
         self.problems = dict(problems)
+
+
+class NotAdmitted(P4xosError):
+    """A node refuses this client, or is not the one that it says: to try again is of no use."""
+
+    def __init__(self, node: str, why: NotLetIn | NotTrusted) -> None:
+        mend = (
+            "look at --tls-ca and --tls-certificate"
+            if isinstance(why, NotTrusted)
+            else "give --user NAME, who may write, and the right password"
+        )
+        super().__init__(f"{node}: {why}; {mend}")
+        self.node = node
 
 
 class Slot:
@@ -176,6 +189,7 @@ class Workload:
         patience_s: float = PATIENCE_S,
         first_client: int = 0,
         prefix: str = "",
+        greeting: Greeting = PLAIN,
     ) -> None:
         """Nothing is sent yet.
 
@@ -190,6 +204,7 @@ class Workload:
             ones, so that no two write the same value.
           prefix: of all keys, which must not exist; given by who wants several workloads to share
             keys. Default: one that nobody else has.
+          greeting: of every connection, in RESP2: its TLS, its user.
         """
         if not nodes or clients < 1 or keys < 1:
             raise ValueError("a workload needs a node, a client and a key at least")
@@ -200,6 +215,9 @@ class Workload:
         """Why a node could not be used when it was tried last, by node."""
         self.gave_up = False
         """It stopped by itself, since no node could be used for `GIVE_UP_S`."""
+        self.not_admitted: NotAdmitted | None = None
+        """It stopped by itself, since this node refused it; no connection is opened any more."""
+        self.greeting = greeting
         self._connected_at = 0.0
         self._names = list(nodes)
         self._seed = seed
@@ -287,7 +305,7 @@ class Workload:
     async def _insist(self, client: _Client, command: Command, *, record: bool = True) -> bool:
         """Until it is answered; for a read, at one node, and for what may be done twice, at any."""
         with trio.move_on_after(FINAL_S):
-            while True:
+            while self.not_admitted is None:
                 if await client.connected():
                     if (await client.attempt(command, record=record)).outcome == "answered":
                         return True
@@ -356,10 +374,16 @@ class _Client:
         """Whether there is a connection; tries to make one."""
         if self._connection is None:
             workload = self._workload
+            if workload.not_admitted is not None:
+                return False
+            address = workload.nodes[self._node]
             try:
-                self._connection = await Connection.open(workload.nodes[self._node])
+                self._connection = await Connection.open(address, workload.greeting)
             except NotReached as error:
                 workload.problems[self._node] = str(error)
+                if isinstance(error, NotLetIn | NotTrusted):
+                    workload.not_admitted = NotAdmitted(self._node, error)
+                    workload.stop()
                 return False
             workload.problems.pop(self._node, None)
         return True

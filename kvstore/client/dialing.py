@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,6 +32,10 @@ class NotReached(Exception):
 
 class NotLetIn(NotReached):
     """This node does not know the user, or has another password of its."""
+
+
+class NotTrusted(NotReached):
+    """One side does not take the certificate of the other, or misses it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ async def dial(address: Address, greeting: Greeting) -> socket.socket | TlsSocke
       A non-blocking socket, the caller's to close.
 
     Raises:
-      NotReached: in any other case.
+      NotReached: in any other case; NotLetIn and NotTrusted where to try again is of no use.
     """
     try:
         with trio.fail_after(greeting.limit_s):
@@ -93,7 +98,9 @@ async def dial(address: Address, greeting: Greeting) -> socket.socket | TlsSocke
     except trio.BrokenResourceError as error:
         raise NotReached(_in_words(error.__cause__)) from None
     except ssl.SSLError as error:
-        raise NotReached(f"TLS: {reason(error)}") from None
+        # A node that dies in between sends no alert: with one it has judged what it was shown.
+        judged = isinstance(error, ssl.SSLCertVerificationError) or "ALERT" in (error.reason or "")
+        raise (NotTrusted if judged else NotReached)(f"TLS: {reason(error)}") from None
     except OSError as error:
         raise NotReached(_in_words(error)) from None
 
@@ -125,6 +132,12 @@ async def _greet_untrusted(sock: socket.socket | TlsSocket, commands: list[bytes
             data = data[sock.send(data) :]
         except BlockingIOError:
             await trio.lowlevel.wait_writable(sock)
+        except OSError:
+            # Why the node ended it may have come before: under TLS 1.3 what it thinks of the
+            # client's certificate arrives behind the handshake, and this then raises it.
+            with suppress(BlockingIOError):
+                sock.recv(RECEIVE_BYTES)
+            raise
     reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOTHING)
     for _ in commands:
         try:

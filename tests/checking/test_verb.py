@@ -71,6 +71,9 @@ def test_no_node_answers(capsys: pytest.CaptureFixture[str]) -> None:
         (["--address", "127.0.0.1:1", "--seconds", "none"], "seconds"),
         (["--replay", "BAD"], "line 1"),
         (["--replay", "BAD", "--clients", "3"], "no other flag"),
+        (["--replay", "BAD", "--tls"], "no other flag"),
+        (["--replay", "BAD", "--user", "ada"], "no other flag"),
+        (["--replay", "BAD", "--tls-ca", "BAD"], "no other flag"),
     ],
 )
 def test_misuse(

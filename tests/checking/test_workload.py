@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from kvstore.checking import Attempt, History, Workload, judge, read_history
+from kvstore.checking import Attempt, History, Workload, judge, read_history, running
 from kvstore.checking import workload as workload_module
 from kvstore.checking.connection import Connection
 from kvstore.checking.history import BadHistory, Command, Output, to_line
 from kvstore.checking.model import NOT_AN_INTEGER
+from kvstore.checking.workload import NotAdmitted
+from kvstore.client.dialing import Greeting
 from kvstore.replies import Error
 from tests.checking.fake_store import FakeStore, Hangup, Refusal, fake_store
 
@@ -192,6 +195,62 @@ async def test_it_ends_by_itself_when_all_nodes_are_gone(monkeypatch: pytest.Mon
     assert not workload.history.attempts
 
 
+USER = Greeting(2, 0, "", "ada", "secret")
+REFUSED = "WRONGPASS invalid username-password pair or user is disabled."
+
+
+def logins(store: FakeStore) -> list[Command]:
+    return [command for command in store.commands if command[0] == b"AUTH"]
+
+
+async def test_a_client_whose_password_is_changed_does_not_guess() -> None:
+    """It ends by itself; no node is asked again, neither for the reads nor for the removal."""
+    async with fake_store() as (store, nodes):
+        right = True
+
+        def run(node: str, command: Command) -> Output:
+            nonlocal right
+            if command[0] == b"AUTH":
+                if not right:
+                    raise Refusal(REFUSED)
+                return b"OK"
+            if len(store.commands) == 200:
+                right = False
+            if not right:
+                raise Hangup  # a node closes the connections of a user that was changed
+            return store.store.run(command)
+
+        store.run = run
+        workload = Workload(nodes, seed=1, clients=1, greeting=USER)
+        with trio.fail_after(60):
+            await workload.run()
+            assert await workload.read_all() > 0
+            assert await workload.remove() > 0
+    assert isinstance(workload.not_admitted, NotAdmitted)
+    assert REFUSED in str(workload.not_admitted)
+    assert "secret" not in str(workload.not_admitted)
+    assert not workload.gave_up
+    assert judge(workload.history.attempts).good
+    last = max(place for place, c in enumerate(store.commands) if c[0] != b"AUTH")
+    assert len(store.commands[last + 1 :]) == 1, "one client, one node, one refusal"
+
+
+async def test_one_node_that_refuses_ends_a_check_before_anything_is_done() -> None:
+    async with fake_store() as (store, nodes):
+
+        def run(node: str, command: Command) -> Output:
+            if command[0] != b"AUTH":
+                return store.store.run(command)
+            if node == "n2":
+                raise Refusal(REFUSED)
+            return b"OK"
+
+        store.run = run
+        with pytest.raises(NotAdmitted, match=r"^n2: WRONGPASS .*--user NAME"):
+            await running._knock(nodes, USER)
+    assert len(logins(store)) == len(store.commands) == 3
+
+
 async def test_what_is_under_way_when_it_is_cancelled_is_unknown() -> None:
     async with fake_store() as (store, nodes):
         arrived = trio.Event()
@@ -234,8 +293,9 @@ async def test_several_workloads_share_keys_and_are_judged_as_one() -> None:
 @contextlib.asynccontextmanager
 async def connected() -> AsyncIterator[tuple[Connection, trio.socket.SocketType]]:
     """A connection, and the node's end of it."""
-    ours, theirs = trio.socket.socketpair()
-    with theirs:
+    ours, other = socket.socketpair()
+    ours.setblocking(False)
+    with trio.socket.from_stdlib_socket(other) as theirs:
         connection = Connection(ours)
         yield connection, theirs
         connection.close()

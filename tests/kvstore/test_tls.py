@@ -9,14 +9,13 @@ import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import redis
 import trio
-import trustme
 
 from kvstore import Client, admission
 from kvstore import tls as tls_module
@@ -25,40 +24,10 @@ from kvstore.limits import Limits
 from kvstore.shell import Shell
 from kvstore.tls import RECORD_BYTES, BadTls, ServerTls, TlsFiles, TlsSocket, client_context
 from tests.kvstore.access import auth, password_of, users_file
+from tests.kvstore.certificates import ENDS, Certificates
 from tests.kvstore.serving import Running, pack, serving
 
 T = TypeVar("T")
-ENDS = datetime(2050, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-class Certificates:
-    """An authority, a server's files and a client's, in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-        self.ca = directory / "ca.pem"
-        self.authority.cert_pem.write_to_path(self.ca)
-        self.files = self.issue(directory, "server", "127.0.0.1")
-        client = self.issue(directory, "client", "client@example.org")
-        self.client = directory / "client-both.pem"
-        self.client.write_bytes(client.key.read_bytes() + client.certificate.read_bytes())
-
-    def issue(self, directory: Path, name: str, identity: str, ends: datetime = ENDS) -> TlsFiles:
-        """A new certificate and key."""
-        issued = self.authority.issue_cert(
-            identity, not_before=ends - timedelta(days=20_000), not_after=ends,
-            key_type=trustme.KeyType.ECDSA,
-        )  # fmt: skip
-        certificate, key = directory / f"{name}.pem", directory / f"{name}-key.pem"
-        key.touch(mode=0o600)
-        issued.private_key_pem.write_to_path(key)
-        certificate.write_bytes(b"".join(p.bytes() for p in issued.cert_chain_pems))
-        return TlsFiles(certificate, key)
-
-    def client_context(self, *, shown: bool = False) -> ssl.SSLContext:
-        """Of a client that trusts the authority."""
-        return client_context(self.ca, self.client if shown else None)
 
 
 @pytest.fixture(scope="module")
