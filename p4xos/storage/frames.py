@@ -8,6 +8,12 @@ could keep a later one and lose an earlier, which looks like damage. Frames are 
 gap from the first append on, over all segments. Checksums start from the segment's salt, drawn at
 random, so that no value that a client submits can pass for a frame.
 
+A frame is written onto zeros and synced before the next is, so only the last one can be torn. A
+disk writes whole sectors: what a power cut leaves of a frame lacks all that lies in some sector,
+and is zero there, or in the file. A bad last frame that lacks nothing was good once, and an answer
+may have depended on it: that is damage. The rule is that of etcd's log (isTornEntry). It does not
+tell damage in a frame that holds a sector of zeros by itself.
+
 All integers are in network order, as in the rows themselves.
 """
 
@@ -38,6 +44,8 @@ _FRAME = struct.Struct(">8sQQIIII")
 FRAME_HEADER_BYTES = _FRAME.size
 _PART = struct.Struct(">II")
 _CHECKSUM_BYTES = 4
+SECTOR_BYTES = 512
+"""The least that a disk writes as a whole; larger sectors are made of these."""
 assert SEGMENT_HEADER_BYTES == 64
 assert FRAME_HEADER_BYTES == 40
 assert (SEGMENT_HEADER_BYTES | FRAME_HEADER_BYTES | _PART.size) % 8 == 0  # frames start at words
@@ -146,8 +154,9 @@ class Tail(Enum):
 
     CLEAN = auto()  # nothing but zeros
     SEALED = auto()  # a seal: a later segment exists
-    TORN = auto()  # what one interrupted write can leave
-    DAMAGED = auto()  # anything else
+    TORN = auto()  # what one write that a power cut interrupted can leave
+    DAMAGED = auto()  # anything else where the next frame would be
+    DAMAGED_BEFORE = auto()  # the same, with something behind it
 
 
 class Scan(NamedTuple):
@@ -187,17 +196,35 @@ def classify_tail(data: bytes, at: Scan, salt: int) -> tuple[Tail, int]:
     """What follows the frames that were read, and the offset that shows it."""
     header = _frame_header(memoryview(data), at.end, salt)
     if header is not None and header[1] != at.next_sequence:
-        return Tail.DAMAGED, at.end
+        return Tail.DAMAGED_BEFORE, at.end
     if header is not None and header[0] == SEAL_MAGIC:
         return Tail.SEALED, at.end
     rest = np.frombuffer(data, np.uint8, offset=at.end)
     if not rest.any():
         return Tail.CLEAN, at.end
     # The extent of the bad frame is known: one interrupted write leaves nothing behind it.
-    if header is not None and rest[FRAME_HEADER_BYTES + header[2] :].any():
-        return Tail.DAMAGED, at.end
-    later = _any_frame(data, at.end + 8, salt)
-    return (Tail.TORN, at.end) if later is None else (Tail.DAMAGED, at.end)
+    end = at.end + FRAME_HEADER_BYTES + (0 if header is None else header[2])
+    if header is not None and rest[end - at.end :].any():
+        return Tail.DAMAGED_BEFORE, at.end
+    if _any_frame(data, at.end + 8, salt) is not None:
+        return Tail.DAMAGED_BEFORE, at.end
+    return (Tail.TORN if _lacks_a_sector(data, at.end, end) else Tail.DAMAGED), at.end
+
+
+def _lacks_a_sector(data: bytes, start: int, end: int) -> bool:
+    """Whether bytes that a frame filled, when it was written, were never written in some sector.
+
+    Args:
+      data: the segment.
+      start: where the frame begins.
+      end: behind it, or behind its header where that is bad: then it is the header that lacks.
+    """
+    if end > len(data):
+        return True
+    bounds = range((start // SECTOR_BYTES + 1) * SECTOR_BYTES, end, SECTOR_BYTES)
+    parts = np.array([0, *(bound - start for bound in bounds)])
+    content: NDArray[np.uint8] = np.frombuffer(data, np.uint8, count=end - start, offset=start)
+    return not np.bitwise_or.reduceat(content, parts).all()
 
 
 _FrameHeader = tuple[bytes, int, int, int, int, int]

@@ -1,9 +1,10 @@
 """Reading an acceptor's log: what survived, or why it cannot be trusted.
 
 Only the last write of the last segment can be torn, since each append is durable before the next
-begins. Such a tail is cut off. Everything else that does not fit (a hole in the sequence, a bad
-frame with something behind it, a bad header) means that records which an answer depended on may
-be gone: the acceptor is Forgetful then, and the files stay as they are.
+begins. A tail that a power cut can have left (`frames`) is cut off. Everything else that does not
+fit (a hole in the sequence, a bad frame with something behind it, one that lacks no sector, a bad
+header) means that records which an answer depended on may be gone: the acceptor is Forgetful then,
+and the files stay as they are.
 """
 
 from __future__ import annotations
@@ -118,8 +119,10 @@ def read_log(
     tail, offset = classify_tail(last.data, last.scan, last.header.salt)
     if tail is Tail.SEALED:
         return _missing(directory, last.header.segment + 1)
-    if tail is Tail.DAMAGED:
+    if tail is Tail.DAMAGED_BEFORE:
         return Forgetful(last.path, "a record before the last is damaged", offset)
+    if tail is Tail.DAMAGED:
+        return Forgetful(last.path, "the last record is damaged, by no interrupted write", offset)
     if tail is Tail.TORN:
         return segments, Cut(last.path, offset, len(last.data) - offset)
     return segments, None
