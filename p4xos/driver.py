@@ -158,7 +158,9 @@ class Driver:
         effects = Effects.none()
         while self.inbox:
             effects.extend(self.role.step(self.inbox.popleft(), now))
-        if self.readable:
+        # What has come is acted on before what is due: while another role of this process synced,
+        # an answer or a heartbeat may have come, and is not to be taken for one that did not.
+        if self.readable or self.due(now):
             self.readable = False
             for rows, source in self.network.receive_nowait():
                 peer = self.directory.peers.get(source)

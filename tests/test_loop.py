@@ -270,6 +270,30 @@ def test_everything_due_is_ticked(world: World) -> None:
     assert world.coordinator.ticks == world.learner.ticks == [2.0]
 
 
+def test_what_came_while_another_role_synced_is_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer lies in the socket when the deadline has passed: acted on first, it moves it."""
+    world.learner.due_at = 0.5
+
+    def sync(records: list[Rows]) -> None:
+        world.now = 1.0
+        world.networks["learner"].arrive(proposals(9, 1), FAR)
+
+    def hear(rows: Rows) -> Effects:
+        if wire.message(rows, 0).instance == 9:
+            world.learner.due_at = None
+        return Effects.none()
+
+    monkeypatch.setattr(world.storage, "append", sync)
+    world.learner.answer = hear
+    world.drivers["acceptor"].inbox.append(proposals(1, 1))
+    world.loop.make_ready(world.drivers["acceptor"])
+    world.turn()
+    assert [wire.message(rows, 0).instance for rows in world.learner.got] == [1, 9]
+    assert not world.learner.ticks
+
+
 def test_what_a_receive_leaves_behind_is_found_by_the_next_turn(world: World) -> None:
     """A driver takes a bounded amount; the descriptor's level tells of the rest."""
     for first in (1, 4, 7):
