@@ -44,5 +44,6 @@ SCENARIOS = (
     Scenario("overload", "bench.overload", "more than the cluster can do: memory, others' rates"),
     Scenario("takeover", "bench.takeover", "the same, again and again; a run is a kill", 50),
     Scenario("kills", "bench.kills", "kill -9 of random nodes under load; a run is a kill", 20),
+    Scenario("peers", "bench.peers.scenario", "this store beside etcd, Redis, pysyncobj, libpaxos"),
     Scenario("copies", "bench.copies", "backup and catch-up with 1 M keys under load; memory"),
 )
