@@ -74,6 +74,7 @@ async def _main(cluster: Cluster, name: str, join: bool) -> None:
                     lambda: node_sections(node.status()),
                     tls=tls, access=access, limits=rules.limits,
                     copies=len(cluster.acceptors) // 2,  # a majority, this node perhaps among it
+                    waits=node,
                 )  # fmt: skip
                 again = None if access is None and tls is None else server.reload
                 _tell_of(node, machine, server)

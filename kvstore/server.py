@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from time import monotonic
+from typing import Protocol
 
 import trio
 
@@ -68,6 +69,18 @@ a client that finds its connection closed cannot know whether its last write was
 _STOPPING = Error(b"LOADING this node is stopping; nothing was done: ask another node")
 
 
+class Waits(Protocol):
+    """Calls when a descriptor is readable, between two turns of the log."""
+
+    def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """From now on."""
+        ...
+
+    def unwatch(self, descriptor: int) -> None:
+        """No more."""
+        ...
+
+
 class KvServer:
     """Serves RESP clients from one replica's log and state machine."""
 
@@ -82,6 +95,7 @@ class KvServer:
         access: Authenticator | None = None,
         limits: Limits | None = None,
         copies: int = 0,
+        waits: Waits | None = None,
     ) -> None:
         """A server that does nothing until `run`.
 
@@ -95,6 +109,8 @@ class KvServer:
           access: who may connect; None: everybody may do all.
           limits: of what clients may take.
           copies: nodes beside one that have an acknowledged write on disk, at the least.
+          waits: waits for clients too where it waits for the log's messages; None: the server
+            waits for them by itself.
         """
         self.log = log
         self.machine = machine
@@ -126,6 +142,9 @@ class KvServer:
         self.logins = Logins(access, self.admission, self._watch, self._answered)
         self.meter = Meter()
         """What commands took."""
+        self._waits = waits
+        self._again = trio.Event()
+        """Set when something waits that comes without an event of a socket."""
         self._facts = ServerFacts(
             lambda: sections(self, info()), lambda: settings(self), self._clients, self.meter
         )
@@ -200,15 +219,29 @@ class KvServer:
             await trio.sleep(GOODBYE_S)
 
     async def _serve(self, epoll: select.epoll) -> None:
-        batcher, time = self._batcher, self._time
-        while True:
-            waiting = (
-                batcher.waiting or time.waiting or self._held or not self._accepting
-                or self.burden.parked
-            )  # fmt: skip
-            with trio.move_on_after(RETRY_S) if waiting else nullcontext():
-                await trio.lowlevel.wait_readable(epoll.fileno())
-            self._turn()
+        if self._waits is None:
+            while True:
+                with trio.move_on_after(RETRY_S) if self._unfinished else nullcontext():
+                    await trio.lowlevel.wait_readable(epoll.fileno())
+                self._turn()
+        self._waits.watch(epoll.fileno(), self._turn)
+        try:
+            while True:
+                await self._again.wait()
+                while self._unfinished:
+                    await trio.sleep(RETRY_S)
+                    self._turn()
+                self._again = trio.Event()
+        finally:
+            self._waits.unwatch(epoll.fileno())
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether something is to be tried again though no client sends anything."""
+        return bool(
+            self._batcher.waiting or self._time.waiting or self._held or not self._accepting
+            or self.burden.parked
+        )  # fmt: skip
 
     async def _look(self) -> None:
         while True:
@@ -273,6 +306,8 @@ class KvServer:
         self._send_dirty()
         if self._ready:
             self._wake_up()
+        if self._unfinished:
+            self._again.set()
 
     def _accept(self, listener: socket.socket, tls: ServerTls | None) -> None:
         assert self._epoll is not None

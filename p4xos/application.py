@@ -217,6 +217,11 @@ class Application:
                 self.applied_more()
         return more if more.send or more.deliver else None
 
+    def unhurried(self) -> bool:
+        """Whether nobody waits here for what is delivered next, and nothing is missing."""
+        replica = self.replica
+        return replica.proposer.idle and not self._reads and not replica.learner.asking
+
     def _apply(self, deliveries: list[tuple[Delivery, int | None]]) -> None:
         learner = self.replica.learner
         changes = checkpointed.changes_of(learner.sessions)

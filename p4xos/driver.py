@@ -123,6 +123,7 @@ class Driver:
         *,
         storage: Storage | None = None,
         handle: Callable[[Effects, float], Effects | None] | None = None,
+        unhurried: Callable[[], bool] | None = None,
     ) -> None:
         """Idle until it is added to a loop.
 
@@ -130,6 +131,7 @@ class Driver:
           name: for log lines.
           storage: where `Effects.persist` goes; None for roles that keep nothing.
           handle: takes what was delivered, and may owe more effects for it.
+          unhurried: whether what arrives may wait a little; None: it never may.
         """
         self.name = name
         self.role = role
@@ -139,6 +141,9 @@ class Driver:
         self.drops = dict.fromkeys(wire.DROP_REASONS, 0)
         self.inbox: deque[Rows] = deque()  # batches from roles of this process, the driver's own
         self.readable = False  # the socket had something when the loop looked
+        self.taken_bytes = 0  # of messages, by the last turn
+        self.unhurried = unhurried
+        self.defer_s = 0.0  # how long the loop lets messages wait; its own to set
         self.waiting = False  # in the loop's list of drivers that have something to do
         self._storage = storage
         self._handle = handle
@@ -156,13 +161,17 @@ class Driver:
     def pump(self, now: float) -> None:
         """One turn: everything that has arrived and everything that is due."""
         effects = Effects.none()
+        self.taken_bytes = 0
         while self.inbox:
-            effects.extend(self.role.step(self.inbox.popleft(), now))
+            rows = self.inbox.popleft()
+            self.taken_bytes += rows.nbytes
+            effects.extend(self.role.step(rows, now))
         # What has come is acted on before what is due: while another role of this process synced,
         # an answer or a heartbeat may have come, and is not to be taken for one that did not.
         if self.readable or self.due(now):
             self.readable = False
             for rows, source in self.network.receive_nowait():
+                self.taken_bytes += rows.nbytes
                 peer = self.directory.peers.get(source)
                 if peer is None:
                     self.drops["foreign_address"] += len(rows)

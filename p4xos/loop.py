@@ -6,6 +6,12 @@ until nothing is left to do. What one role of the process sends to another does 
 goes into the other's inbox and is acted on in the same turn, as if it had come by the shortest
 network there is. Order and rules are those of the driver: persisted, then sent, near or far.
 
+An application's clients are waited for in the same place, where it gives their descriptor
+(`watch`): a request then finds the loop awake, and the loop the request's answers.
+
+Where none of those clients waits for an answer, its replica's messages wait a little: what is
+chosen has its majority without this replica, which has only to keep up.
+
 An application may submit from outside a turn. The other roles of the process act on it at once; its
 own replica waits for the loop's next turn, so that an application is never called back from inside
 its call.
@@ -27,36 +33,43 @@ from p4xos.wire import Rows
 TURNS_S = 0.005
 """How long turns may follow each other before other tasks of the process get theirs."""
 PATIENCE_S = 0.001
-"""How long a process of roles alone waits for the next turn by itself: going to sleep and waking
-up by way of the event loop costs more than a small batch. Where an application's clients wait it
-is 0."""
+"""How long the loop waits for the next turn by itself: going to sleep and waking up by way of the
+event loop costs more than a small batch. It does not where it would keep an application waiting
+whose clients it does not know."""
 ROUNDS_MAX = 256
 """Drivers served in one turn."""
 LINGER_S = 0.001
 """How long a replica's inbox may wait after a submission from outside a turn: in it is the vote of
 this process' acceptor, which decides nothing before others' votes come, and they wake the loop."""
 
+DEFER_S = 0.005
+"""How long a replica's messages may wait where nobody waits for what they decide: votes of several
+turns of the cluster then cost one step."""
+DEFER_BYTES = 64 * 1024
+"""Taken at once after such a wait, and the next one is shorter: socket buffers may be small."""
+
 
 class Loop:
     """Turns the drivers of one process."""
 
     def __init__(
-        self, *, linger_s: float = LINGER_S, patience_s: float = 0.0,
+        self, *, linger_s: float = LINGER_S,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         """Without drivers; the caller closes the loop and them.
 
         Args:
           linger_s: LINGER_S, or 0 where the vote of this process' acceptor is a majority.
-          patience_s: PATIENCE_S, or 0 where other tasks of the process must not wait so long.
           clock: seconds, monotonic; trio's own, since the loop sleeps by it.
         """
         self._linger_s = linger_s
-        self._patience_s = patience_s
+        self._patient = True
         self._clock = clock
         self._drivers: dict[int, Driver] = {}  # by descriptor
+        self._watched: dict[int, Callable[[], None]] = {}  # by descriptor: called when it is ready
         self._local: dict[Address, Driver] = {}
         self._routes: dict[To, tuple[list[Driver], list[Address]]] = {}
+        self._deferred: dict[Driver, float] = {}  # what has arrived waits until then
         self._ready: deque[Driver] = deque()  # each at most once: see `Driver.waiting`
         self._epoll = select.epoll()
         self._turning = False
@@ -72,6 +85,25 @@ class Loop:
         self._routes.clear()
         self._epoll.register(descriptor, select.EPOLLIN)
         driver.attach(self)
+        driver.defer_s = DEFER_S
+        self._look_at_patience()
+
+    def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """Calls an application between two turns, whenever its descriptor is readable."""
+        self._watched[descriptor] = ready
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._look_at_patience()
+
+    def unwatch(self, descriptor: int) -> None:
+        """Forgets a descriptor, before it is closed."""
+        del self._watched[descriptor]
+        if not self._epoll.closed:
+            self._epoll.unregister(descriptor)
+        self._look_at_patience()
+
+    def _look_at_patience(self) -> None:
+        applies = any(driver.calls_back for driver in self._drivers.values())
+        self._patient = bool(self._watched) or not applies
 
     def close(self) -> None:
         """Gives the descriptor back; the drivers are their owner's to close."""
@@ -89,15 +121,20 @@ class Loop:
             self._turns()
 
     def _turns(self) -> None:
-        """A turn, and those that follow upon it where nobody else waits for the process."""
-        self._turn(self._epoll.poll(0))
-        if self._patience_s:
-            until = self._clock() + TURNS_S
-            while not self._ready and self._clock() < until:
-                events = self._epoll.poll(self._patience_s)
-                if not events:
-                    return
-                self._turn(events)
+        """A turn, and those that follow upon it, as long as others of the process can wait."""
+        until = self._clock() + TURNS_S
+        events = self._epoll.poll(0)
+        while True:
+            self._turn(events)
+            for descriptor, _ in events:
+                ready = self._watched.get(descriptor)
+                if ready is not None:
+                    ready()
+            if self._behind or not self._patient or self._clock() >= until:
+                return
+            events = self._epoll.poll(PATIENCE_S)
+            if not events:
+                return
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
         """Everything that has arrived, is due, or follows from it, bounded."""
@@ -105,9 +142,14 @@ class Loop:
         try:
             now = self._clock()
             for descriptor, _ in events:
-                driver = self._drivers[descriptor]
-                driver.readable = True
-                self.make_ready(driver)
+                arrived = self._drivers.get(descriptor)
+                # One that is deferred shows up for an error of its socket, which is to be read.
+                if arrived is not None and (
+                    arrived in self._deferred or not self._defer(arrived, now)
+                ):
+                    arrived.readable = True
+                    self._hurry(arrived)
+            self._resume(now)
             for driver in self._drivers.values():
                 if driver.due(now):
                     self.make_ready(driver)
@@ -126,6 +168,11 @@ class Loop:
         except BaseException as error:
             self.fail(error)
             raise
+        if driver.unhurried is not None:
+            if driver.taken_bytes > DEFER_BYTES:
+                driver.defer_s /= 2
+            elif driver.taken_bytes < DEFER_BYTES // 4:
+                driver.defer_s = min(driver.defer_s * 2, DEFER_S)
 
     def fail(self, error: BaseException) -> None:
         """A role or its storage failed, maybe inside a call of somebody who takes errors.
@@ -144,6 +191,30 @@ class Loop:
             driver.waiting = True
             self._ready.append(driver)
 
+    def _defer(self, driver: Driver, now: float) -> bool:
+        """Lets what has arrived for a driver wait, unless somebody waits for it."""
+        if driver.waiting or not self._may_wait(driver):
+            return False
+        if driver not in self._deferred:
+            self._deferred[driver] = now + driver.defer_s
+            self._epoll.modify(driver.network.fileno(), 0)
+        return True
+
+    def _may_wait(self, driver: Driver) -> bool:
+        return bool(self._watched) and driver.unhurried is not None and driver.unhurried()
+
+    def _resume(self, now: float) -> None:
+        """Deferred drivers whose time has come, or for which somebody now waits."""
+        for driver, until in [*self._deferred.items()]:
+            if now >= until or driver.due(now) or not self._may_wait(driver):
+                self._hurry(driver)
+
+    def _hurry(self, driver: Driver) -> None:
+        if self._deferred.pop(driver, None) is not None:
+            self._epoll.modify(driver.network.fileno(), select.EPOLLIN)
+            driver.readable = True
+        self.make_ready(driver)
+
     def send(self, driver: Driver, to: To, rows: Rows) -> None:
         """Sends to those far away, then to those in this process."""
         if self._failure is not None:
@@ -160,12 +231,15 @@ class Loop:
         for receiver in near:
             # A copy: roles rewrite rows in place, and a proposer keeps its own for a retry.
             receiver.inbox.append(rows.copy())
-            self.make_ready(receiver)
+            if not self._defer(receiver, self._clock()):
+                self.make_ready(receiver)
 
     def submitted(self) -> None:
         """Something was performed from outside: does what follows, and mends the alarm clock."""
         if self._turning or self._failure is not None:
             return
+        if self._deferred:
+            self._resume(self._clock())
         kept: list[Driver] = []
         while self._ready:
             driver = self._ready.popleft()
@@ -183,4 +257,5 @@ class Loop:
         times = [driver.role.deadline() for driver in self._drivers.values()]
         if self._ready:
             times.append(self._clock() + (0.0 if self._behind else self._linger_s))
+        times += self._deferred.values()
         return min((time for time in times if time is not None), default=float("inf"))

@@ -28,7 +28,7 @@ from p4xos.errors import P4xosError
 from p4xos.health import Health
 from p4xos.http import HttpServer
 from p4xos.logstore import LogStore, Retention
-from p4xos.loop import LINGER_S, PATIENCE_S, Loop
+from p4xos.loop import LINGER_S, Loop
 from p4xos.net import UdpEndpoint
 from p4xos.quorum import majority
 from p4xos.roles.acceptor import Acceptor
@@ -108,10 +108,9 @@ class Node:
         self._resources = ExitStack()
         own = sum(role == "acceptor" for role, _ in self.roles)
         alone = own >= majority(len(cluster.acceptors))
-        learns = any(role == "learner" for role, _ in self.roles)
-        self._loop = Loop(
-            linger_s=0.0 if alone else LINGER_S, patience_s=0.0 if learns else PATIENCE_S
-        )
+        self._loop = Loop(linger_s=0.0 if alone else LINGER_S)
+        self.watch = self._loop.watch
+        self.unwatch = self._loop.unwatch
         self._resources.callback(self._loop.close)
         self._random = random.Random(secrets.randbits(64)).random
 
@@ -280,7 +279,10 @@ class Node:
         )
         replica = Replica(learner, proposer)
         self.application = Application(replica, machine)
-        driver = self._add("learner", replica, member, handle=self.application.handle)
+        driver = self._add(
+            "learner", replica, member, handle=self.application.handle,
+            unhurried=self.application.unhurried,
+        )  # fmt: skip
         self.application.attach(driver)
 
     def _bind(self) -> None:
@@ -325,12 +327,16 @@ class Node:
         member: Member,
         storage: Storage | None = None,
         handle: Callable[[Effects, float], Effects | None] | None = None,
+        unhurried: Callable[[], bool] | None = None,
     ) -> Driver:
         if storage is not None:
             self._resources.callback(storage.close)
         network = self._networks[role_name, member.id]
         name = f"{role_name} {member.id}"
-        driver = Driver(name, role, network, self.directory, storage=storage, handle=handle)
+        driver = Driver(
+            name, role, network, self.directory,
+            storage=storage, handle=handle, unhurried=unhurried,
+        )  # fmt: skip
         self.drivers.append(driver)
         self._loop.add(driver)
         return driver

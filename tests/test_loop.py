@@ -1,7 +1,7 @@
 """The loop and its drivers: who is served when, and what may leave before what is durable."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from p4xos import wire
 from p4xos.driver import Directory, Driver
 from p4xos.effects import ACCEPTORS, LEARNERS, Delivery, Effects, Role, To
 from p4xos.errors import P4xosError
-from p4xos.loop import Loop
+from p4xos.loop import DEFER_BYTES, DEFER_S, Loop
 from p4xos.net import Address
 from p4xos.receiving import Received
 from p4xos.roles.acceptor import Acceptor
@@ -340,14 +340,129 @@ async def test_a_failed_append_stops_the_node_though_the_submitter_takes_errors(
     world.close()
 
 
-@pytest.mark.parametrize(("patience_s", "turns"), [(0.0, 1), (0.01, 3)])
-def test_alone_it_takes_what_follows_without_going_to_sleep(
-    world: World, patience_s: float, turns: int
+@pytest.fixture
+def clients() -> Iterator[tuple[int, int]]:
+    """A descriptor of an application's clients, and the one that makes it readable."""
+    readable, writable = os.pipe()
+    yield readable, writable
+    os.close(readable)
+    os.close(writable)
+
+
+@pytest.mark.parametrize(("watched", "turns"), [(False, 1), (True, 3)])
+def test_it_takes_what_follows_without_going_to_sleep_unless_that_keeps_clients_waiting(
+    world: World, clients: tuple[int, int], watched: bool, turns: int
 ) -> None:
-    """Where an application's clients wait, they get their turn in between."""
-    world.loop._patience_s = patience_s
+    if watched:
+        world.loop.watch(clients[0], lambda: None)
     network = world.networks["coordinator"]
     for first in (1, 4, 7):
         network.arrive(proposals(first, 3), FAR)
     world.loop._turns()
     assert len(world.coordinator.got) == turns
+    if watched:
+        world.loop.unwatch(clients[0])
+        network.arrive(proposals(10, 3), FAR)
+        network.arrive(proposals(13, 3), FAR)
+        world.loop._turns()
+        assert len(world.coordinator.got) == turns + 1
+
+
+def test_what_clients_send_is_taken_between_turns_and_their_answer_comes_in_the_next(
+    world: World, clients: tuple[int, int]
+) -> None:
+    """An application is never called back from inside its call, also when the loop called it."""
+    readable, writable = clients
+    order: list[str] = []
+
+    def ready() -> None:
+        os.read(readable, 1)
+        order.append("asked")
+        world.drivers["learner"].perform(sends(LEARNERS, proposals(1, 1)), 0.0)
+        order.append("asked for all")
+
+    def deliver(rows: Rows) -> Effects:
+        order.append("delivered")
+        return Effects.none()
+
+    world.learner.answer = deliver
+    world.loop.watch(readable, ready)
+    os.write(writable, b"!")
+    world.loop._turns()
+    world.loop._turns()
+    assert order == ["asked", "asked for all", "delivered"]
+
+
+def test_messages_for_a_replica_wait_while_nobody_waits_for_what_they_decide(
+    world: World, clients: tuple[int, int]
+) -> None:
+    world.loop.watch(clients[0], lambda: None)
+    world.drivers["learner"].unhurried = lambda: True
+    world.networks["learner"].arrive(proposals(1, 3), FAR)
+    world.loop._turns()
+    world.networks["learner"].arrive(proposals(4, 3), FAR)
+    world.drivers["coordinator"].perform(sends(LEARNERS, proposals(7, 3)), 0.0)
+    world.loop._turns()
+    assert not world.learner.got
+    assert world.loop._wake_at() == DEFER_S
+    for _ in range(2):  # this network gives one batch a turn
+        world.now += DEFER_S
+        world.loop._turns()
+    assert sum(map(len, world.learner.got)) == 9
+    assert world.loop._wake_at() == float("inf")
+
+
+def test_messages_that_waited_are_taken_as_soon_as_somebody_waits(
+    world: World, clients: tuple[int, int]
+) -> None:
+    unhurried = True
+    world.loop.watch(clients[0], lambda: None)
+    world.drivers["learner"].unhurried = lambda: unhurried
+    world.networks["learner"].arrive(proposals(1, 3), FAR)
+    world.loop._turns()
+    assert not world.learner.got
+    unhurried = False
+    world.drivers["learner"].perform(sends(ACCEPTORS, proposals(4, 1)), 0.0)
+    assert not world.learner.got  # never from inside the application's call
+    world.loop._turns()
+    assert sum(map(len, world.learner.got)) == 3 + 1  # the last is the vote for what it sent
+
+
+def test_messages_that_waited_are_taken_before_time_has_its_say(
+    world: World, clients: tuple[int, int]
+) -> None:
+    """What is asked for as missing may be among them."""
+    world.loop.watch(clients[0], lambda: None)
+    world.drivers["learner"].unhurried = lambda: True
+    world.networks["learner"].arrive(proposals(1, 3), FAR)
+    world.loop._turns()
+    world.now = world.learner.due_at = DEFER_S / 2
+    seen: list[int] = []
+
+    def tick(now: float) -> Effects:
+        seen.append(len(world.learner.got))
+        world.learner.due_at = None
+        return Effects.none()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.learner, "tick", tick)
+        world.loop._turn([])
+    assert seen == [1]
+
+
+def test_messages_wait_less_when_many_come(world: World, clients: tuple[int, int]) -> None:
+    world.loop.watch(clients[0], lambda: None)
+    learner = world.drivers["learner"]
+    learner.unhurried = lambda: True
+    many = -(-2 * DEFER_BYTES // proposals(1, 1).nbytes)
+    for _ in range(2):
+        world.networks["learner"].arrive(proposals(1, many), FAR)
+        world.loop._turns()
+        world.now += DEFER_S
+        world.loop._turns()
+    assert learner.defer_s == DEFER_S / 4
+    world.networks["learner"].arrive(proposals(1, 1), FAR)
+    world.loop._turns()
+    world.now += DEFER_S
+    world.loop._turns()
+    assert learner.defer_s == DEFER_S / 2

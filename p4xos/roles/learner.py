@@ -177,6 +177,11 @@ class Learner:
         return self._gap_at
 
     @property
+    def asking(self) -> bool:
+        """Whether it has asked for what it misses."""
+        return self._asks > 0
+
+    @property
     def behind(self) -> bool:
         """Whether what it needs next is forgotten by the acceptors: it must take a snapshot."""
         return self.delivered + 1 < self.low

@@ -249,6 +249,11 @@ class Proposer:
         return self._in_flight
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing that it was asked to do is under way."""
+        return not (self._in_flight or self._reads_asked or self._reads_waiting)
+
+    @property
     def room(self) -> int:
         """How many more values `submit` takes now."""
         return self.in_flight_max - (self._next_ticket - self._oldest())
