@@ -37,6 +37,7 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = (
+    Scenario("micro", "bench.micro", "a role's step by the size of its batch, in process"),
     Scenario("consensus", "bench.consensus", "values/s through 3 acceptors and one learner"),
     Scenario("kv", "bench.kv", "redis-benchmark on three durable replicas"),
     Scenario("idle", "bench.idle", "CPU of a cluster that nobody uses"),
