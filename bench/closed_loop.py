@@ -78,16 +78,27 @@ def measure(
     Raises:
       BenchError: a process ended, or nothing was delivered for a long time.
     """
-    counter = Counter()
     with children() as started:
         start_voters(cluster, started)
         start_learners(cluster, range(1, learners), started)
+        return submit(cluster, started, loads, payload_bytes)
 
-        async def run(node: Node) -> list[Figures]:
-            loop = _ClosedLoop(node, counter, started, payload_bytes)
-            return [await loop.run(load) for load in loads]
 
-        return run_learner(cluster, cluster.learners[0].node, counter, run)
+def submit(
+    cluster: Cluster, started: Sequence[Child], loads: Sequence[Load], payload_bytes: int
+) -> list[Figures]:
+    """Runs the loads one after the other on a group that runs, with learner 0 in this process.
+
+    Raises:
+      BenchError: as `measure`.
+    """
+    counter = Counter()
+
+    async def run(node: Node) -> list[Figures]:
+        loop = _ClosedLoop(node, counter, started, payload_bytes)
+        return [await loop.run(load) for load in loads]
+
+    return run_learner(cluster, cluster.learners[0].node, counter, run)
 
 
 @dataclass

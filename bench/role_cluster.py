@@ -15,7 +15,7 @@ import trio
 
 from bench.errors import BenchError
 from bench.processes import Child, python_module, wait_until
-from p4xos.config import Cluster, Member, RoleName, Storage
+from p4xos.config import Cluster, Member, RoleName, Storage, Timing
 from p4xos.config import Node as NodeEntry
 from p4xos.creation import CLUSTER_NAME
 from p4xos.effects import Delivery
@@ -28,6 +28,8 @@ from p4xos.storage import create_mark
 VALUE_BYTES_MIN = 80
 """What the control messages need (p4xos.config)."""
 WINDOW = Cluster.window
+DEADLINE_S = 60.0
+"""The first values are submitted while acceptors and coordinator are still starting."""
 START_LIMIT_S = 120.0
 """Far longer than twenty learners need to start on two cores."""
 _READY = "learning"
@@ -77,6 +79,7 @@ def create(
         learners=members("learner"),
         value_bytes=max(value_bytes, VALUE_BYTES_MIN),
         window=window,
+        timing=Timing(deadline_s=DEADLINE_S),
     )
     directory.mkdir()
     file = directory / CLUSTER_NAME

@@ -38,7 +38,9 @@ class Scenario(NamedTuple):
 
 SCENARIOS = (
     Scenario("micro", "bench.micro", "a role's step by the size of its batch, in process"),
+    Scenario("roles", "bench.roles", "each role alone; CPU of each by the number of learners"),
     Scenario("consensus", "bench.consensus", "values/s through 3 acceptors and one learner"),
+    Scenario("catchup", "bench.catchup", "a new learner takes the acceptors' log"),
     Scenario("kv", "bench.kv", "redis-benchmark on three durable replicas"),
     Scenario("idle", "bench.idle", "CPU of a cluster that nobody uses"),
     Scenario("failover", "bench.failover", "kill -9 of the coordinator under load"),
