@@ -41,6 +41,7 @@ SCENARIOS = (
     Scenario("roles", "bench.roles", "each role alone; CPU of each by the number of learners"),
     Scenario("consensus", "bench.consensus", "values/s through 3 acceptors and one learner"),
     Scenario("catchup", "bench.catchup", "a new learner takes the acceptors' log"),
+    Scenario("hops", "bench.hops", "round trips: channel, Unix sockets, UDP, a veth pair"),
     Scenario("kv", "bench.kv", "redis-benchmark on three durable replicas"),
     Scenario("idle", "bench.idle", "CPU of a cluster that nobody uses"),
     Scenario("failover", "bench.failover", "kill -9 of the coordinator under load"),

@@ -137,7 +137,8 @@ class StandIn(ABC):
         return Rate(
             messages_per_s=count / (time.perf_counter() - began),
             cpu_us=(child.cpu_s() - cpu_s) / count * 1e6,
-            lost=self.through - self.answered - lost,
+            # Of what was given up before the role served, something may have been answered since.
+            lost=max(self.through - self.answered - lost, 0),
         )
 
     def _receive(self) -> None:
