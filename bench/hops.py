@@ -154,7 +154,9 @@ def _bound(host: str) -> socket.socket:
 @contextmanager
 def _answering(far: socket.socket) -> Iterator[BaseProcess]:
     """Another process sends back whatever comes to this socket, which is closed here."""
-    other = multiprocessing.get_context("fork").Process(target=_answer, args=(far,), daemon=True)
+    end_with_us = end_with_parent(signal.SIGKILL)
+    fork = multiprocessing.get_context("fork")
+    other = fork.Process(target=_answer, args=(far, end_with_us), daemon=True)
     other.start()
     far.close()
     try:
@@ -164,10 +166,10 @@ def _answering(far: socket.socket) -> Iterator[BaseProcess]:
         other.join()
 
 
-def _answer(far: socket.socket) -> None:
+def _answer(far: socket.socket, end_with_us: Callable[[], None]) -> None:
     """A peer of a socket pair sees its end; one of UDP ends with `_answering`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this
-    end_with_parent(signal.SIGKILL)()
+    end_with_us()
     connected = far.family == socket.AF_UNIX
     while True:
         message, address = far.recvfrom(2048)

@@ -50,6 +50,8 @@ class Writer(threading.Thread):
         """
         super().__init__(name=name, daemon=True)
         self.acknowledged: list[int] = []
+        self.acknowledged_at: list[float] = []
+        """Seconds, monotonic; of each of `acknowledged`."""
         self.unknown: list[tuple[int, str]] = []
         """Writes without a known outcome, each with what was said."""
         self.longest_gap_s = 0.0
@@ -76,6 +78,7 @@ class Writer(threading.Thread):
                     with self._progress:
                         self.longest_gap_s = max(self.longest_gap_s, now - last)
                         self.acknowledged.append(number)
+                        self.acknowledged_at.append(now)
                         self._progress.notify_all()
                     last = now
                 number += 1
