@@ -29,6 +29,7 @@ from p4xos.tables import Address
 
 KEYS = 1_000_000
 VALUE_BYTES = 64
+KEY = b"key:%010d"
 KEYS_AT_ONCE = 100
 FILL_WINDOW = 20
 """MSETs that are sent before their answers are awaited."""
@@ -135,16 +136,28 @@ _LAG_MAX = 256
 """Instances between what two nodes tell at almost the same time, under this load."""
 
 
-def fill(address: Address, keys: int) -> None:
-    """Writes so many keys, as fast as one client can."""
-    value = b"v" * VALUE_BYTES
+def fill(
+    address: Address, end: int, *, first: int = 0, key: bytes = KEY, value_bytes: int = VALUE_BYTES
+) -> None:
+    """Writes the keys of the numbers from `first` to `end`, as fast as one client can.
+
+    Args:
+      address: of the node.
+      first, end: numbers; `end` is not written.
+      key: with a place for the number.
+      value_bytes: of each value.
+
+    Raises:
+      BenchError: a write was refused.
+    """
+    value = b"v" * value_bytes
     with socket.create_connection(address, ANSWER_LIMIT_S) as connection:
         reader = hiredis.Reader()
         outstanding = 0
-        for first in range(0, keys, KEYS_AT_ONCE):
+        for start in range(first, end, KEYS_AT_ONCE):
             words: list[bytes] = [b"MSET"]
-            for number in range(first, min(first + KEYS_AT_ONCE, keys)):
-                words += [b"key:%010d" % number, value]
+            for number in range(start, min(start + KEYS_AT_ONCE, end)):
+                words += [key % number, value]
             connection.sendall(hiredis.pack_command(tuple[Any, ...](words)))
             outstanding += 1
             while outstanding >= FILL_WINDOW:

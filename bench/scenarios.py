@@ -43,6 +43,8 @@ SCENARIOS = (
     Scenario("catchup", "bench.catchup", "a new learner takes the acceptors' log"),
     Scenario("hops", "bench.hops", "round trips: channel, Unix sockets, UDP, a veth pair"),
     Scenario("kv", "bench.kv", "redis-benchmark on three durable replicas"),
+    Scenario("checkpoint", "bench.checkpoint", "the store's rate by checkpoint interval"),
+    Scenario("scale", "bench.scale", "rates by acceptors, learners, window, keys; memory"),
     Scenario("idle", "bench.idle", "CPU of a cluster that nobody uses"),
     Scenario("failover", "bench.failover", "kill -9 of the coordinator under load"),
     Scenario("overload", "bench.overload", "more than the cluster can do: memory, others' rates"),
