@@ -4,11 +4,14 @@ Modules:
 
     cli              the command line: which scenarios, how often, where the results go
     scenarios        the table of scenarios
-    consensus kv idle failover    one scenario each
+    micro roles consensus catchup hops kv checkpoint scale idle failover    one scenario each
     results          metrics with what is asked of them, summaries, the table, JSON lines
     environment      the machine, and whether it is quiet enough to believe the figures
     processes        child processes that never outlive the run, and what they cost
     store_cluster    three nodes of the store as processes
+    role_cluster     a group whose roles are processes, and a learner that counts
+    closed_loop      so many values in flight through such a group
+    stand_in         one role as a process, and this process in the place of the others
     writers          clients that remember what was acknowledged to them
     errors           what makes a run void
     chaos            a package of its own: faults and a verdict (`make chaos`)

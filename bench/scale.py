@@ -38,7 +38,7 @@ SETS = Requests("set", 50, 16, 100_000, VALUE_BYTES)
 
 BY_ACCEPTORS = Figure("scale", "consensus by acceptors", "acceptors", "values/s")
 BY_LEARNERS = Figure("scale", "consensus by learners", "learners", "values/s")
-BY_WINDOW = Figure("scale", "consensus by window", "instances", "values/s", x_log=True)
+BY_WINDOW = Figure("scale", "consensus by window", "window, instances", "values/s", x_log=True)
 BY_KEYS = Figure("scale", "SET -c 50 -P 16 by keys stored", "keys", "requests/s", x_log=True)
 MEMORY = Figure("scale", "memory of a node by keys stored", "keys", "MiB", x_log=True)
 MEMORY_AT_MILLION = Metric(
