@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -187,10 +190,27 @@ def run_learner(
                 nursery.cancel_scope.cancel()
         return result
 
+    with _own_process():
+        try:
+            return trio.run(run)
+        except BaseExceptionGroup as group:
+            raise _only_error(group) from None
+
+
+@contextmanager
+def _own_process() -> Iterator[None]:
+    """Takes back what a node sets for its whole process: it is that of other scenarios too.
+
+    What they start would inherit the scheduling class, a load generator among it.
+    """
+    policy, threshold = os.sched_getscheduler(0), gc.get_threshold()
     try:
-        return trio.run(run)
-    except BaseExceptionGroup as group:
-        raise _only_error(group) from None
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, os.sched_param(0))
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
 
 
 def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

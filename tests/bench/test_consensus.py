@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from bench.results import Point, Sample
 
 
 def test_a_few_thousand_values_go_through_five_processes(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0), gc.get_threshold()
     figures = measure(tmp_path / "run", "memory", values=4096, in_flight=2048)
+    assert (os.sched_getscheduler(0), gc.get_threshold()) == before, "it is other scenarios' too"
     assert figures.values_per_s > 0
     assert set(figures.cpu_us) == {"acceptor", "coordinator", "learner and proposer"}
     assert (figures.latency_us > 0).all()
