@@ -141,6 +141,7 @@ class Driver:
         self.drops = dict.fromkeys(wire.DROP_REASONS, 0)
         self.inbox: deque[Rows] = deque()  # batches from roles of this process, the driver's own
         self.readable = False  # the socket had something when the loop looked
+        self.timed = False  # something was due when the loop looked
         self.taken_bytes = 0  # of messages, by the last turn
         self.unhurried = unhurried
         self.defer_s = 0.0  # how long the loop lets messages wait; its own to set
@@ -168,7 +169,8 @@ class Driver:
             effects.extend(self.role.step(rows, now))
         # What has come is acted on before what is due: while another role of this process synced,
         # an answer or a heartbeat may have come, and is not to be taken for one that did not.
-        if self.readable or self.due(now):
+        timed, self.timed = self.timed, False
+        if self.readable or timed:
             self.readable = False
             for rows, source in self.network.receive_nowait():
                 self.taken_bytes += rows.nbytes
@@ -179,7 +181,7 @@ class Driver:
                 rows = wire.decode_untrusted(rows, peer, self.drops)
                 if len(rows):
                     effects.extend(self.role.step(rows, now))
-        if self.due(now):
+        if timed and self.due(now):
             effects.extend(self.role.tick(now))
         self._pay(effects, now)
 

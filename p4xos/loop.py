@@ -152,6 +152,7 @@ class Loop:
             self._resume(now)
             for driver in self._drivers.values():
                 if driver.due(now):
+                    driver.timed = True
                     self.make_ready(driver)
             for _ in range(ROUNDS_MAX):
                 if not self._ready:

@@ -290,6 +290,7 @@ def test_what_came_while_another_role_synced_is_in_time(
     world.drivers["acceptor"].inbox.append(proposals(1, 1))
     world.loop.make_ready(world.drivers["acceptor"])
     world.turn()
+    world.turn()
     assert [wire.message(rows, 0).instance for rows in world.learner.got] == [1, 9]
     assert not world.learner.ticks
 

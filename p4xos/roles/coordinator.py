@@ -213,7 +213,7 @@ class Coordinator:
             self._takeover_at, self._retry_at, self._heartbeat_at, self._progress.look_at,
             self._read_index.deadline(), self._recoveries.deadline(), self._fill_at,
         )  # fmt: skip
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     def status(self) -> dict[str, object]:
         """For people: where it stands, and why writes wait if they do."""

@@ -537,4 +537,4 @@ class Proposer:
         times = (
             self._read_index.deadline(), self._read_deadline, self._open_retry_at, self._look_at,
         )  # fmt: skip
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)

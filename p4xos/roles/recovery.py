@@ -113,4 +113,6 @@ class Recoveries:
 
     def deadline(self) -> float | None:
         """When something is due."""
-        return min((held.retry_at for held in self._under_way.values()), default=None)
+        if not self._under_way:
+            return None
+        return min(held.retry_at for held in self._under_way.values())

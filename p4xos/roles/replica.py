@@ -48,4 +48,4 @@ class Replica:
     def deadline(self) -> float | None:
         """When `tick` next matters."""
         times = (self.learner.deadline(), self.proposer.deadline())
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
