@@ -22,7 +22,7 @@ run:  ## start a cluster of three nodes; Ctrl-C stops it
 test:  ## check, then all tests
 	@deploy/setup test
 	@$(MAKE) --no-print-directory check
-	@$(PYTHON_BIN)/python -m pytest $(ARGS)
+	@$(PYTHON_BIN)/python -m tests.all $(ARGS)
 
 check:  ## ruff and mypy
 	@deploy/setup develop
