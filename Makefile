@@ -29,8 +29,8 @@ check:  ## ruff and mypy
 	$(PYTHON_BIN)/ruff check .
 	$(PYTHON_BIN)/mypy
 
-bench:  ## measure throughput and latency
-	@deploy/setup test
+bench:  ## measure throughput and latency; plots and a report go to bench-results/
+	@deploy/setup bench
 	@$(PYTHON_BIN)/python -m bench $(ARGS)
 
 soak:  ## load a cluster for long, look whether anything grows: make soak MINUTES=60

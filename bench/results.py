@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+RESULTS_NAME = "results.jsonl"
 _HEADINGS = ("scenario", "measured", "unit", "median", "min", "max", "asked", "")
 _NUMBERS = range(3, 6)
 
@@ -71,6 +73,16 @@ class Curve(NamedTuple):
             }
         )
 
+    def summaries(self) -> list[Summary]:
+        """Each x as a metric of its own, for tables."""
+        scenario, name, x_label, y_label, *_ = self.figure
+        return [
+            Summary(
+                Metric(scenario, f"{name}: {self.series} at {in_words(x)} {x_label}", y_label), runs
+            )
+            for x, runs in self.points
+        ]
+
 
 class Summary(NamedTuple):
     """All runs of one metric."""
@@ -124,6 +136,44 @@ def curves(points: Iterable[Point]) -> list[Curve]:
     return [Curve(figure, series, [*runs.items()]) for (figure, series), runs in found.items()]
 
 
+class Results(NamedTuple):
+    """What `as_json` wrote of metrics and curves."""
+
+    summaries: list[Summary]
+    curves: list[Curve]
+    environment: dict[str, object]
+    """That of the last line; empty without any."""
+
+
+def load(path: Path) -> Results:
+    """The results in a file of JSON lines, or in the RESULTS_NAME of a directory.
+
+    What stands in several lines, as after several runs with one `--json`, is brought together.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it holds something else.
+    """
+    file = path / RESULTS_NAME if path.is_dir() else path
+    samples: list[Sample] = []
+    points: list[Point] = []
+    environment: dict[str, object] = {}
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        try:
+            stored = json.loads(line)
+            environment = stored["environment"]
+            if "points" in stored:
+                figure = Figure(*(stored[name] for name in Figure._fields))
+                series = stored["series"]
+                points += [Point(figure, series, x, y) for x, ys in stored["points"] for y in ys]
+            else:
+                metric = Metric(*(stored[name] for name in Metric._fields))
+                samples += [Sample(metric, value) for value in stored["runs"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{file}, line {number} is no result of the bench: {error}") from None
+    return Results(summarize(samples), curves(points), environment)
+
+
 def table(summaries: Sequence[Summary]) -> str:
     """Lines with columns, numbers to the right."""
     rows: list[tuple[str, ...]] = [_HEADINGS]
@@ -136,7 +186,7 @@ def table(summaries: Sequence[Summary]) -> str:
                 metric.name,
                 metric.unit,
                 *map(in_figures, figures),
-                _asked(metric),
+                asked(metric),
                 summary.verdict,
             )
         )
@@ -155,6 +205,11 @@ def aligned(rows: Sequence[Sequence[str]], numbers: Container[int]) -> str:
     )
 
 
+def in_words(x: float) -> str:
+    """A place on an axis: what was set, not measured, so in full."""
+    return f"{x:,.0f}" if x == int(x) else f"{x:g}"
+
+
 def in_figures(value: float) -> str:
     """A number with as many digits as a measurement deserves: 1,234,567 or 45.6 or 0.123."""
     if abs(value) >= 100 or value == 0:
@@ -162,7 +217,8 @@ def in_figures(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def _asked(metric: Metric) -> str:
+def asked(metric: Metric) -> str:
+    """The bound in words."""
     if metric.at_least is not None:
         return f"at least {in_figures(metric.at_least)}"
     if metric.at_most is not None:

@@ -37,12 +37,14 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = (
+    Scenario("floor", "bench.floor", "what no figure can be below: clock, loopback, UDP, disk"),
     Scenario("micro", "bench.micro", "a role's step by the size of its batch, in process"),
     Scenario("roles", "bench.roles", "each role alone; CPU of each by the number of learners"),
     Scenario("consensus", "bench.consensus", "values/s through 3 acceptors and one learner"),
     Scenario("catchup", "bench.catchup", "a new learner takes the acceptors' log"),
     Scenario("hops", "bench.hops", "round trips: channel, Unix sockets, UDP, a veth pair"),
     Scenario("kv", "bench.kv", "redis-benchmark on three durable replicas"),
+    Scenario("ycsb", "bench.ycsb", "YCSB's workloads, curves, open loop past the knee"),
     Scenario("checkpoint", "bench.checkpoint", "the store's rate by checkpoint interval"),
     Scenario("scale", "bench.scale", "rates by acceptors, learners, window, keys; memory"),
     Scenario("idle", "bench.idle", "CPU of a cluster that nobody uses"),

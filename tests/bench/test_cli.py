@@ -11,10 +11,18 @@ import pytest
 
 from bench import cli, environment
 from bench.errors import BenchError
-from bench.results import Metric, Sample
+from bench.results import Metric, Sample, load
 from bench.scenarios import SCENARIOS
 
 METRIC = Metric("idle", "cost", "%", at_most=5.0)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where results go that no flag sends to another place."""
+    directory = tmp_path_factory.mktemp("working")
+    monkeypatch.chdir(directory)
+    return directory
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +61,33 @@ def test_samples_become_a_table_and_json(
     flags = ["--runs", "3", "--scale", "2", "--json", str(lines), "--directory", str(tmp_path)]
     assert cli.main(["idle", *flags]) == 0
     captured = capsys.readouterr()
-    assert captured.out.endswith("idle      cost      %          2    0    4  at most 5  met\n")
+    assert "\nidle      cost      %          2    0    4  at most 5  met\n" in captured.out
     assert "idle: cost: 4 %" in captured.err
     assert '"runs": [0.0, 2.0, 4.0]' in lines.read_text()
     assert list(tmp_path.iterdir()) == [lines], "the data of the run are removed"
+
+
+def test_results_go_to_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    stand_in(monkeypatch, idle=three_runs, kv=failing)
+    assert cli.main(["idle", "kv", "--directory", str(tmp_path)]) == 1
+    (directory,) = (elsewhere / "bench-results").iterdir()
+    assert f"bench-results/{directory.name}/report.html" in capsys.readouterr().out
+    assert sorted(path.name for path in directory.iterdir()) == ["report.html", "results.jsonl"]
+    stored = load(directory)
+    assert [summary.runs for summary in stored.summaries] == [[1, 0, 1, 2]], "kv, then idle"
+    assert stored.environment["cores"]
+
+
+def test_results_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, idle=three_runs)
+    flags = ["idle", "--directory", str(tmp_path), "--results", str(tmp_path / "results")]
+    assert cli.main(flags) == 0
+    written = (tmp_path / "results" / "results.jsonl").read_bytes()
+    assert cli.main(flags) == 2
+    assert (tmp_path / "results" / "results.jsonl").read_bytes() == written
 
 
 def test_a_scenario_that_fails_keeps_the_others(

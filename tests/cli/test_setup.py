@@ -129,6 +129,16 @@ def test_installs_once_for_a_pyproject(tree: Tree) -> None:
     assert [call.rsplit(" ", 1)[1] for call in tree.calls("pip")] == [".", ".[dev]"]
 
 
+def test_bench_is_more_than_develop(tree: Tree) -> None:
+    tree.user(1000)
+    (tree.path / "bin" / "venv-installed").touch()
+    assert tree.setup("develop").returncode == 0
+    assert tree.setup("bench").returncode == 0
+    assert tree.setup("bench").stdout == ""
+    assert tree.setup("test").stdout == ""
+    assert [call.rsplit(" ", 1)[1] for call in tree.calls("pip")] == [".[dev]", ".[bench]"]
+
+
 def test_missing_compiler_is_named(tree: Tree) -> None:
     tree.user(1000)
     (tree.path / "bin" / "venv-installed").touch()
