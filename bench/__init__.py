@@ -4,8 +4,15 @@ Modules:
 
     cli              the command line: which scenarios, how often, where the results go
     scenarios        the table of scenarios
-    micro roles consensus catchup hops kv checkpoint scale idle failover    one scenario each
-    results          metrics with what is asked of them, summaries, the table, JSON lines
+    micro roles consensus catchup hops kv ycsb checkpoint scale idle failover ...
+                     one scenario each
+    floor            a scenario too: what the machine costs; echo is its other process
+    load             a package of its own: the load generator, open and closed loops
+    histogram        latencies in log-linear buckets, merged without loss
+    results          metrics with what is asked of them, curves, the table, JSON lines
+    progress         what is told on stderr meanwhile
+    plots report     a PNG for each curve; one HTML file
+    compare          two results beside each other
     environment      the machine, and whether it is quiet enough to believe the figures
     processes        child processes that never outlive the run, and what they cost
     store_cluster    three nodes of the store as processes
