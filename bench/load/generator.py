@@ -92,9 +92,25 @@ class Generator:
             self._open_loop()
         limit = self._end + int(plan.drain_s * 1e9)
         while self._unanswered and self._network.now_ns() < limit:
-            for client, data in self._network.receive(limit):
+            for client, data in self._received(limit):
                 self._answers(client, data, self._network.now_ns())
         return self._finished()
+
+    def _received(self, until_ns: int) -> Iterator[tuple[int, bytes]]:
+        """As the network has it; notes how late it came back from waiting."""
+        meant = max(until_ns, self._network.now_ns())
+        woken = False
+        for client, data in self._network.receive(until_ns):
+            if not woken:
+                woken = True
+                self._overslept(meant)
+            yield client, data
+        if not woken:
+            self._overslept(meant)
+
+    def _overslept(self, meant_ns: int) -> None:
+        late = self._network.now_ns() - meant_ns
+        self._outcome.overslept_ns = max(self._outcome.overslept_ns, late)
 
     def _closed_loop(self) -> None:
         network, plan = self._network, self._plan
@@ -104,7 +120,7 @@ class Generator:
             if not self._unanswered:  # all operations of a bounded plan are done
                 self._end = max(now, self._begin + 1)
                 return
-            for client, data in network.receive(min(now + _LOOK_NS, self._end)):
+            for client, data in self._received(min(now + _LOOK_NS, self._end)):
                 now = network.now_ns()
                 done = self._answers(client, data, now)
                 if done and now < self._end:
@@ -126,7 +142,7 @@ class Generator:
         self._times = intended(self._plan)
         self._due = self._start + next(self._times)
         while self._due < self._end:
-            for client, data in network.receive(self._due):
+            for client, data in self._received(self._due):
                 now = network.now_ns()
                 self._answers(client, data, now)
                 if now >= self._due:  # a send that is due does not wait for other clients' answers

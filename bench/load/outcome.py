@@ -11,6 +11,10 @@ from typing import Self
 from bench.errors import BenchError
 from bench.histogram import Histogram, merged
 
+STOOD_STILL_MS = 1000.0
+"""A generator that sleeps so much longer than it meant to did not wait for a core: the whole
+machine stood still, as a virtual one does when its host stops it, and nodes and disk with it."""
+
 
 @dataclass
 class Outcome:
@@ -22,6 +26,8 @@ class Outcome:
     """By kind of operation; of an open loop from the intended send time on."""
     lag: Histogram = field(default_factory=Histogram)
     """Actual less intended send time, of an open loop; of a closed one empty."""
+    overslept_ns: int = 0
+    """How much later than meant the generator woke up, at most; warm-up and end are not cut."""
     answered: int = 0
     """Operations whose last answer came within `seconds`, whenever they were sent."""
     unanswered: int = 0
@@ -57,9 +63,12 @@ class Outcome:
         """Nothing when it counts.
 
         Raises:
+          StoodStill: the machine did, for a second or more.
           Late: it did not send when it was meant to.
           BenchError: the store answered with errors.
         """
+        if self.overslept_ns / 1e6 > STOOD_STILL_MS:  # first: it explains errors and lateness
+            raise StoodStill(self.overslept_ns / 1e9)
         if self.errors:
             text, count = self.errors.most_common(1)[0]
             raise BenchError(
@@ -86,6 +95,17 @@ class Outcome:
         return cls(**known)
 
 
+class StoodStill(BenchError):
+    """The machine stood still during the run."""
+
+    def __init__(self, seconds: float) -> None:
+        """With how long."""
+        super().__init__(
+            f"the load generator woke up {seconds:.3g} s late: the machine stood still, and the "
+            "run is void; run again when its host is less busy"
+        )
+
+
 class Late(BenchError):
     """The generator lagged: the load was not the one that was asked for."""
 
@@ -108,6 +128,7 @@ def merge(outcomes: Iterable[Outcome]) -> Outcome:
         for kind, histogram in outcome.latencies.items():
             everything.latencies.setdefault(kind, Histogram()).merge(histogram)
         everything.lag.merge(outcome.lag)
+        everything.overslept_ns = max(everything.overslept_ns, outcome.overslept_ns)
         everything.answered += outcome.answered
         everything.unanswered += outcome.unanswered
         everything.missing += outcome.missing

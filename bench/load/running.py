@@ -25,6 +25,7 @@ def run(plans: Plan | Sequence[Plan], directory: Path) -> Outcome:
 
     Raises:
       ValueError: a plan makes no sense.
+      StoodStill: the machine did, so the run is void.
       Late: a generator did not keep up; the run is void.
       BenchError: one failed, or the store answered with errors.
     """

@@ -34,10 +34,12 @@ class VirtualServer:
 
     def __init__(
         self, delay_ns: int, stalls_ns: int = -1, resumes_ns: int = -1, *,
-        answer: Answer = stored, send_cost_ns: int = 0,
+        answer: Answer = stored, send_cost_ns: int = 0, frozen_ns: tuple[int, int] = (0, 0),
     ) -> None:  # fmt: skip
         self.delay_ns, self.stalls_ns, self.resumes_ns = delay_ns, stalls_ns, resumes_ns
         self.answer, self.send_cost_ns = answer, send_cost_ns
+        self.frozen_ns = frozen_ns
+        """From when until when nothing runs here, neither server nor generator."""
         self.requests: list[list[bytes]] = []
         self.arrivals: list[tuple[int, int]] = []
         """Time and client of each."""
@@ -64,6 +66,8 @@ class VirtualServer:
     def receive(self, until_ns: int) -> Iterator[tuple[int, bytes]]:
         first = self._coming[0][0] if self._coming else until_ns
         self._now = max(self._now, min(first, until_ns))
+        if self.frozen_ns[0] <= self._now < self.frozen_ns[1]:
+            self._now = self.frozen_ns[1]
         ready = []
         while self._coming and self._coming[0][0] <= self._now:
             _, _, client, data = heapq.heappop(self._coming)

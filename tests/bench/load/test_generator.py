@@ -10,7 +10,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.histogram import Histogram
-from bench.load.outcome import Late, Outcome, merge
+from bench.load.outcome import Late, Outcome, StoodStill, merge
 from bench.load.plan import Plan
 from p4xos.tables import Address
 from tests.bench.load.servers import MS, VirtualServer, stored
@@ -105,6 +105,19 @@ def test_a_generator_that_does_not_keep_up_is_void() -> None:
     with pytest.raises(Late, match="void"):
         late.check(plan.lag_limit_ms)
     VirtualServer(MS, send_cost_ns=MS // 10).run(plan).check(plan.lag_limit_ms)
+
+
+@pytest.mark.parametrize("rate", [None, 1000.0])
+def test_a_machine_that_stands_still_makes_the_run_void(rate: float | None) -> None:
+    plan = PLAN._replace(rate=rate, arrivals="constant")
+    stalled = VirtualServer(10 * MS, *STALL).run(plan)
+    assert stalled.overslept_ns == 0, "a server that stalls is no such machine"
+    stalled.check(plan.lag_limit_ms)
+    frozen = VirtualServer(10 * MS, frozen_ns=(2 * S, 4 * S)).run(plan)
+    assert 1.8 * S < frozen.overslept_ns <= 2 * S
+    with pytest.raises(StoodStill, match="stood still"):
+        frozen.check(1e6)
+    assert merge([stalled, frozen]).overslept_ns == frozen.overslept_ns
 
 
 def test_read_modify_write_is_one_operation_from_its_read_on() -> None:
