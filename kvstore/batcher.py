@@ -63,6 +63,9 @@ class WriteBatcher:
         """The log had no room for the next long run: the short ones leave it some."""
         self.time_wanted = False
         """A value is to be proposed though no run waits: its stamp moves log time."""
+        self.command_bytes_max: int = log.max_command_bytes - VALUE_OVERHEAD_BYTES
+        """The longest packed command that can travel."""
+        self._most = min(RUN_BYTES, self.command_bytes_max)
         self._log = log
         self._counters = counters
         self._watch = watch
@@ -70,11 +73,6 @@ class WriteBatcher:
         self._origin = origin
         self._tickets: dict[int, list[Connection]] = {}
         """Whose runs a value holds, in its order."""
-
-    @property
-    def command_bytes_max(self) -> int:
-        """The longest packed command that can travel."""
-        return self._log.max_command_bytes - VALUE_OVERHEAD_BYTES
 
     @property
     def waiting(self) -> bool:
@@ -93,8 +91,7 @@ class WriteBatcher:
           0; or the bytes of the first command when that is too long to travel: it is dropped.
         """
         packed = pack_commands(run, connection.client.database)
-        limit = self.command_bytes_max
-        most = min(RUN_BYTES, limit)
+        most = self._most
         if sum(map(len, packed)) > most:
             size = count = 0
             for item in packed:
@@ -104,7 +101,7 @@ class WriteBatcher:
                 count += 1
             connection.put_back(run[count:])
             del packed[count:]
-            if len(packed[0]) > limit:
+            if len(packed[0]) > self.command_bytes_max:
                 return len(packed[0])
         connection.outstanding = len(packed)
         if len(packed) == 1 and len(packed[0]) > most:
@@ -194,7 +191,7 @@ class WriteBatcher:
         A long value travels in fragments that fill their instances: runs packed into values of
         one instance each would leave a part of each empty, and be delivered one by one.
         """
-        most = min(RUN_BYTES, self.command_bytes_max)
+        most = self._most
         values: list[bytes] = []
         owners: list[list[Run]] = []
         packed: list[bytes] = []

@@ -262,9 +262,18 @@ class ChunkReader:
             return [], 0
         reader = self._reader
         reader.feed(chunk)
-        reader.feed(self._guard_bytes)
         commands: list[Command] = []
         try:
+            first = reader.gets()
+            if first is not False and not reader.has_data():
+                # One command, and nothing behind it: hiredis is as empty as before.
+                commands = [first]
+                if _only_requests(commands, chunk):
+                    return (commands if first else []), len(chunk)
+                return _verified(commands, chunk)
+            reader.feed(self._guard_bytes)
+            if first is not False:
+                commands.append(first)
             commands.extend(iter(reader.gets, False))
         except Exception:
             # hiredis raises its own error, and lets Python's out (unhashable keys of a map). The
