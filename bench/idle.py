@@ -13,7 +13,7 @@ WATCH_S = 10.0
 SETTLE_S = 2.0
 """The last write's checkpoint, and everything that a start leaves to do."""
 
-CPU = Metric("idle", "three nodes together", "% of a core", at_most=5.0)
+CPU = Metric("idle", "three nodes together", "% of a core", at_most=3.0)
 
 
 def run(scratch: Path, runs: int, scale: float) -> Iterator[Sample]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.errors import BenchError
@@ -52,22 +53,51 @@ def run(load: Load, address: Address) -> Result:
     Raises:
       BenchError: it is missing, failed, or got an error from the store.
     """
+    (result,) = run_together([load], [address])
+    return result
+
+
+def run_together(loads: Sequence[Load], addresses: Sequence[Address]) -> list[Result]:
+    """Runs at the same time, a process each.
+
+    Raises:
+      BenchError: as `run`.
+    """
+    program = find()
+    running: list[subprocess.Popen[str]] = []
+    try:
+        for load, address in zip(loads, addresses, strict=True):
+            command = _command(program, load, address)
+            pipe = subprocess.PIPE
+            running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+        return [_result(process) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+def _command(program: str, load: Load, address: Address) -> list[str]:
     command = [
-        find(), "-h", address.host, "-p", str(address.port), "--csv", "--precision", "3",
+        program, "-h", address.host, "-p", str(address.port), "--csv", "--precision", "3",
         "-t", load.test, "-c", str(load.clients), "-P", str(load.pipeline),
         "-n", str(load.requests), "-d", str(load.value_bytes),
     ]  # fmt: skip
     if load.keys is not None:
         command += ["-r", str(load.keys)]
+    return command
+
+
+def _result(process: subprocess.Popen[str]) -> Result:
+    command = " ".join(process.args) if isinstance(process.args, list) else str(process.args)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S)
+        said, complained = process.communicate(timeout=RUN_LIMIT_S)
     except subprocess.TimeoutExpired:
-        raise BenchError(f"{PROGRAM} took over {RUN_LIMIT_S:g} s: {' '.join(command)}") from None
-    complaints = done.stderr.strip()
-    if done.returncode or complaints:
-        said = complaints or done.stdout.strip()[-500:]
-        raise BenchError(f"{PROGRAM} failed ({done.returncode}): {said}; run: {' '.join(command)}")
-    return parse(done.stdout)
+        raise BenchError(f"{PROGRAM} took over {RUN_LIMIT_S:g} s: {command}") from None
+    if process.returncode or complained.strip():
+        reason = complained.strip() or said.strip()[-500:]
+        raise BenchError(f"{PROGRAM} failed ({process.returncode}): {reason}; run: {command}")
+    return parse(said)
 
 
 def parse(text: str) -> Result:
