@@ -11,6 +11,9 @@ from p4xos.errors import Trimmed
 
 RETAINED_BYTES = 64 << 20
 """Longer than a snapshot's transfer at full load; above it the oldest values are let go."""
+BATCH_BYTES = 440
+"""What a batch takes beside its values, as measured: two arrays and a tuple. With one small value
+in each it is most of all."""
 HELD_FACTOR = 4
 """How much more is kept while a peer fetches a snapshot."""
 
@@ -60,7 +63,7 @@ class RetainedLog:
 
         Args:
           next_instance: the first that will be appended.
-          bytes_max: of values, padding included.
+          bytes_max: of memory.
         """
         self._chunks: deque[Chosen] = deque()
         self._bytes = 0
@@ -85,12 +88,12 @@ class RetainedLog:
             self._bytes = 0
         self._chunks.append(chosen)
         self._next = chosen.instance + len(chosen.lengths)
-        self._bytes += chosen.values.nbytes
+        self._bytes += _bytes_of(chosen)
         while self._bytes > self._bytes_max and len(self._chunks) > 1:
             held = self._held is not None and self._chunks[1].instance > self._held
             if held and self._bytes <= HELD_FACTOR * self._bytes_max:
                 break
-            self._bytes -= self._chunks.popleft().values.nbytes
+            self._bytes -= _bytes_of(self._chunks.popleft())
 
     def hold(self, first: int | None) -> None:
         """Keeps the values from an instance on beyond the bound; see `Retained.hold`."""
@@ -115,3 +118,7 @@ class RetainedLog:
         for chunk in self.since(instance):
             return chunk.values[0, : int(chunk.lengths[0])].tobytes()
         raise LookupError(f"instance {instance} is not delivered here yet, {self._next} is next")
+
+
+def _bytes_of(chosen: Chosen) -> int:
+    return chosen.values.nbytes + chosen.lengths.nbytes + BATCH_BYTES

@@ -141,7 +141,7 @@ def test_retention(tmp_path: Path, retention: Retention) -> None:
 def test_values_behind_a_snapshot_are_held(tmp_path: Path, own: bool) -> None:
     """A peer that fetches a copy finds what follows it, however much is written meanwhile."""
     store = LogStore(tmp_path / "log", 7, Retention(100_000, 1 << 40))
-    retained: Retained = store if own else RetainedLog(1, bytes_max=100_000)
+    retained: Retained = store if own else RetainedLog(1, bytes_max=400_000)
     feeder = Feeder(store, retained)
     for _ in range(2000):
         feeder.feed(feeder.values(1, size=100))
