@@ -146,6 +146,8 @@ class Application:
         self.durable_through = 0  # as last reported to the coordinators
         self.applied_more: Callable[[], None] | None = None
         """Called after each batch that was applied, for a server to flush its replies."""
+        self.fell_behind = trio.Event()
+        """Set when this replica is behind; whoever catches up puts a new one in its place."""
         self._driver: Driver | None = None
         self._reads: list[tuple[int, int, float, ReadCallback]] = []
         self._read_order = count()
@@ -315,6 +317,11 @@ class Application:
     def behind(self) -> bool:
         """Whether the acceptors have forgotten what this replica needs next."""
         return self.replica.learner.behind
+
+    def look(self) -> None:
+        """The replica had a turn: a heartbeat may have told it that it is behind."""
+        if self.replica.learner.behind:
+            self.fell_behind.set()
 
     def learned(self, chosen: Chosen) -> None:
         """Takes chosen values that a peer has retained."""

@@ -30,8 +30,6 @@ from p4xos.tables import Address
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
-"""How often it is looked whether this replica is behind."""
 PAUSE_S, PAUSE_MAX_S = 0.2, 5.0
 """Between attempts when no peer could help; doubled each time."""
 
@@ -92,9 +90,10 @@ class CatchUp:
         shutil.rmtree(self._directory, ignore_errors=True)  # of a run that was killed
         try:
             while True:
+                await self._application.fell_behind.wait()
                 if self._application.behind:
                     await self._catch_up()
-                await trio.sleep(LOOK_S)
+                self._application.fell_behind = trio.Event()
         finally:
             shutil.rmtree(self._directory, ignore_errors=True)
 

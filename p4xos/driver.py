@@ -124,6 +124,7 @@ class Driver:
         storage: Storage | None = None,
         handle: Callable[[Effects, float], Effects | None] | None = None,
         unhurried: Callable[[], bool] | None = None,
+        look: Callable[[], None] | None = None,
     ) -> None:
         """Idle until it is added to a loop.
 
@@ -132,6 +133,7 @@ class Driver:
           storage: where `Effects.persist` goes; None for roles that keep nothing.
           handle: takes what was delivered, and may owe more effects for it.
           unhurried: whether what arrives may wait a little; None: it never may.
+          look: called behind each turn, whatever came of it.
         """
         self.name = name
         self.role = role
@@ -148,6 +150,7 @@ class Driver:
         self.waiting = False  # in the loop's list of drivers that have something to do
         self._storage = storage
         self._handle = handle
+        self._look = look
         self._post: Post | None = None
 
     def attach(self, post: Post) -> None:
@@ -184,6 +187,8 @@ class Driver:
         if timed and self.due(now):
             effects.extend(self.role.tick(now))
         self._pay(effects, now)
+        if self._look is not None:
+            self._look()
 
     def perform(self, effects: Effects, now: float) -> None:
         """Pays what a call from outside the loop owes, and lets the loop go on from there."""

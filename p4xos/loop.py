@@ -73,6 +73,7 @@ class Loop:
         self._ready: deque[Driver] = deque()  # each at most once: see `Driver.waiting`
         self._epoll = select.epoll()
         self._turning = False
+        self._turned_at = float("-inf")  # when the last turn ended
         self._behind = False  # the last turn ended at its bound, not for want of work
         self._sleep: trio.CancelScope | None = None
         self._failure: BaseException | None = None  # nothing is acted on or sent any more
@@ -121,8 +122,14 @@ class Loop:
             self._turns()
 
     def _turns(self) -> None:
-        """A turn, and those that follow upon it, as long as others of the process can wait."""
-        until = self._clock() + TURNS_S
+        """A turn, and those that follow upon it, as long as others of the process can wait.
+
+        Where the last one is long ago nothing is waited for: an idle process is woken by a
+        heartbeat now and then, which nothing follows upon.
+        """
+        began = self._clock()
+        until = began + TURNS_S
+        patient = self._patient and began - self._turned_at < TURNS_S
         events = self._epoll.poll(0)
         while True:
             self._turn(events)
@@ -130,7 +137,8 @@ class Loop:
                 ready = self._watched.get(descriptor)
                 if ready is not None:
                     ready()
-            if self._behind or not self._patient or self._clock() >= until:
+            self._turned_at = self._clock()
+            if self._behind or not patient or self._turned_at >= until:
                 return
             events = self._epoll.poll(PATIENCE_S)
             if not events:

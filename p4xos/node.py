@@ -281,7 +281,7 @@ class Node:
         self.application = Application(replica, machine)
         driver = self._add(
             "learner", replica, member, handle=self.application.handle,
-            unhurried=self.application.unhurried,
+            unhurried=self.application.unhurried, look=self.application.look,
         )  # fmt: skip
         self.application.attach(driver)
 
@@ -328,6 +328,7 @@ class Node:
         storage: Storage | None = None,
         handle: Callable[[Effects, float], Effects | None] | None = None,
         unhurried: Callable[[], bool] | None = None,
+        look: Callable[[], None] | None = None,
     ) -> Driver:
         if storage is not None:
             self._resources.callback(storage.close)
@@ -335,7 +336,7 @@ class Node:
         name = f"{role_name} {member.id}"
         driver = Driver(
             name, role, network, self.directory,
-            storage=storage, handle=handle, unhurried=unhurried,
+            storage=storage, handle=handle, unhurried=unhurried, look=look,
         )  # fmt: skip
         self.drivers.append(driver)
         self._loop.add(driver)

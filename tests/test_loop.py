@@ -356,6 +356,7 @@ def test_it_takes_what_follows_without_going_to_sleep_unless_that_keeps_clients_
 ) -> None:
     if watched:
         world.loop.watch(clients[0], lambda: None)
+    world.loop._turns()
     network = world.networks["coordinator"]
     for first in (1, 4, 7):
         network.arrive(proposals(first, 3), FAR)
@@ -367,6 +368,20 @@ def test_it_takes_what_follows_without_going_to_sleep_unless_that_keeps_clients_
         network.arrive(proposals(13, 3), FAR)
         world.loop._turns()
         assert len(world.coordinator.got) == turns + 1
+
+
+def test_it_waits_for_nothing_where_the_last_turn_is_long_ago(
+    world: World, clients: tuple[int, int]
+) -> None:
+    world.loop.watch(clients[0], lambda: None)
+    world.loop._turns()
+    world.now = 1.0
+    for first in (1, 4, 7):
+        world.networks["coordinator"].arrive(proposals(first, 3), FAR)
+    world.loop._turns()
+    assert len(world.coordinator.got) == 1
+    world.loop._turns()
+    assert len(world.coordinator.got) == 3
 
 
 def test_what_clients_send_is_taken_between_turns_and_their_answer_comes_in_the_next(
@@ -398,6 +413,7 @@ def test_messages_for_a_replica_wait_while_nobody_waits_for_what_they_decide(
     world: World, clients: tuple[int, int]
 ) -> None:
     world.loop.watch(clients[0], lambda: None)
+    world.loop._turns()
     world.drivers["learner"].unhurried = lambda: True
     world.networks["learner"].arrive(proposals(1, 3), FAR)
     world.loop._turns()
@@ -406,7 +422,7 @@ def test_messages_for_a_replica_wait_while_nobody_waits_for_what_they_decide(
     world.loop._turns()
     assert not world.learner.got
     assert world.loop._wake_at() == DEFER_S
-    for _ in range(2):  # this network gives one batch a turn
+    for _ in range(3):  # this network gives one batch a turn
         world.now += DEFER_S
         world.loop._turns()
     assert sum(map(len, world.learner.got)) == 9
