@@ -140,8 +140,9 @@ class Loop:
             self._turned_at = self._clock()
             if self._behind or not patient or self._turned_at >= until:
                 return
-            events = self._epoll.poll(PATIENCE_S)
-            if not events:
+            wait_s = min(self._linger_s, PATIENCE_S) if self._ready else PATIENCE_S
+            events = self._epoll.poll(wait_s)
+            if not events and not self._ready:
                 return
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
