@@ -187,7 +187,7 @@ def test_clean_tells_what_it_removes_and_keeps_the_environment(tree: Tree) -> No
     ("target", "command"),
     [
         ("run", "kvstore cluster"),
-        ("test", "-m pytest"),
+        ("test", "-m tests.all"),
         ("sim", "--seeds 7"),
         ("bench", "-m bench"),
     ],

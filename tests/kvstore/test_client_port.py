@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -75,7 +75,9 @@ def sockets_of(pid: int) -> set[tuple[str, Address]]:
     """What a process listens on or is bound to, as the kernel tells."""
     inodes = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
+        found = None
+        with suppress(FileNotFoundError):  # a file that RocksDB has closed meanwhile
+            found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
         if found:
             inodes.add(found[1])
     bound: set[tuple[str, Address]] = set()
