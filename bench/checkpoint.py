@@ -70,9 +70,8 @@ def run(scratch: Path, runs: int, scale: float) -> Iterator[Sample | Point]:
             if interval in (1, DEFAULT_INTERVAL):
                 yield Sample(EACH if interval == 1 else AS_DEFAULT, rate)
         for window in WINDOWS:
-            requests = max(int(LOAD.requests * scale), 4 * LOAD.clients * LOAD.pipeline)
             directory = scratch / f"cluster-{number}-{window}"
-            rate = whole(directory, window, LOAD._replace(requests=requests))
+            rate = whole(directory, window, LOAD.scaled(scale))
             yield Point(CLUSTER, "three nodes", window // CHECKPOINTS_PER_WINDOW, rate)
 
 
@@ -107,6 +106,5 @@ def whole(directory: Path, window: int, load: Load) -> float:
         cluster.start()
         cluster.wait_until_writable()
         address = cluster.endpoint(cluster.names[0])
-        warm_up = load._replace(requests=max(load.requests // 10, load.clients * load.pipeline))
-        redis_benchmark.run(warm_up, address)
+        redis_benchmark.run(load.scaled(0.1), address)
         return redis_benchmark.run(load, address).requests_per_s

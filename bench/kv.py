@@ -90,12 +90,7 @@ def _measure(cluster: StoreCluster, case: _Case, scale: float) -> list[Result]:
     shares = [case.load.clients // len(names)] * len(names)
     shares[0] += case.load.clients - sum(shares)
     loads = [
-        _scaled(case.load._replace(clients=share), scale / len(names)) for share in shares
+        case.load._replace(clients=share).scaled(scale / len(names)) for share in shares
     ]
     return redis_benchmark.run_together(loads, [cluster.endpoint(name) for name in names])
 
-
-def _scaled(load: Load, scale: float) -> Load:
-    """At least so many requests that each client sends a few."""
-    least = 4 * load.clients * load.pipeline
-    return load._replace(requests=max(int(load.requests * scale), least))

@@ -25,6 +25,11 @@ class Load(NamedTuple):
     value_bytes: int = 3  # its own default
     keys: int | None = None  # so many, drawn at random; None: its own default, one key
 
+    def scaled(self, scale: float) -> Load:
+        """With so many times the requests, at least so many that each client sends a few."""
+        least = 4 * self.clients * self.pipeline
+        return self._replace(requests=max(int(self.requests * scale), least))
+
 
 class Result(NamedTuple):
     """What it says; latencies are of a whole pipeline where there is one."""

@@ -94,8 +94,7 @@ def _store(directory: Path, scale: float) -> Iterator[Sample | Point]:
             fill(address, keys, first=filled, key=KEY, value_bytes=VALUE_BYTES)
             filled = keys
             cluster.wait_until_alike()
-            requests = max(int(SETS.requests * scale), 4 * SETS.clients * SETS.pipeline)
-            load = SETS._replace(requests=min(requests, SETS.requests), keys=keys)
+            load = SETS.scaled(min(scale, 1.0))._replace(keys=keys)
             rate = redis_benchmark.run(load, address).requests_per_s
             yield Point(BY_KEYS, "three nodes", keys, rate)
             memory = max(map(rss_bytes, cluster.running_pids())) / MEBIBYTE
