@@ -265,29 +265,25 @@ class ChunkReader:
         commands: list[Command] = []
         try:
             first = reader.gets()
-            if first is not False and not reader.has_data():
-                # One command, and nothing behind it: hiredis is as empty as before.
-                commands = [first]
-                if _only_requests(commands, chunk):
-                    return (commands if first else []), len(chunk)
-                return _verified(commands, chunk)
-            reader.feed(self._guard_bytes)
+            # One command, and nothing behind it: hiredis is as empty as before.
+            whole = first is not False and not reader.has_data()
             if first is not False:
                 commands.append(first)
-            commands.extend(iter(reader.gets, False))
+            if not whole:
+                reader.feed(self._guard_bytes)
+                commands.extend(iter(reader.gets, False))
+                whole = bool(commands) and commands[-1] == self._guard
+                if whole:
+                    commands.pop()
         except Exception:
             # hiredis raises its own error, and lets Python's out (unhashable keys of a map). The
             # commands before it are in no list; the plain parser reads them again.
             self._reader = hiredis.Reader()
             return [], 0
-        if commands and commands[-1] == self._guard:
-            commands.pop()
-            if _only_requests(commands, chunk):
-                if not all(commands):
-                    commands = [command for command in commands if command]
-                return commands, len(chunk)
-        else:
+        if not whole:
             self._reader = hiredis.Reader()
+        elif _only_requests(commands, chunk):
+            return commands if all(commands) else [*filter(None, commands)], len(chunk)
         return _verified(commands, chunk)
 
 

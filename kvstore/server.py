@@ -17,7 +17,6 @@ import os
 import select
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from time import monotonic
 from typing import Protocol
 
@@ -203,7 +202,7 @@ class KvServer:
                 self.logins.nursery = nursery
                 nursery.start_soon(self._time.run)
                 nursery.start_soon(self._look)
-                await self._serve(self._epoll)
+                await self._serve(self._epoll, nursery)
         finally:
             self._close_all()
 
@@ -218,13 +217,13 @@ class KvServer:
         if self._connections:
             await trio.sleep(GOODBYE_S)
 
-    async def _serve(self, epoll: select.epoll) -> None:
-        if self._waits is None:
-            while True:
-                with trio.move_on_after(RETRY_S) if self._unfinished else nullcontext():
-                    await trio.lowlevel.wait_readable(epoll.fileno())
-                self._turn()
-        self._waits.watch(epoll.fileno(), self._turn)
+    async def _serve(self, epoll: select.epoll, nursery: trio.Nursery) -> None:
+        """A turn whenever a client does something, and while something is to be tried again."""
+        waits = self._waits
+        if waits is None:
+            nursery.start_soon(self._wait, epoll)
+        else:
+            waits.watch(epoll.fileno(), self._turn)
         try:
             while True:
                 await self._again.wait()
@@ -233,7 +232,13 @@ class KvServer:
                     self._turn()
                 self._again = trio.Event()
         finally:
-            self._waits.unwatch(epoll.fileno())
+            if waits is not None:
+                waits.unwatch(epoll.fileno())
+
+    async def _wait(self, epoll: select.epoll) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(epoll.fileno())
+            self._turn()
 
     @property
     def _unfinished(self) -> bool:

@@ -63,7 +63,6 @@ class Loop:
           clock: seconds, monotonic; trio's own, since the loop sleeps by it.
         """
         self._linger_s = linger_s
-        self._patient = True
         self._clock = clock
         self._drivers: dict[int, Driver] = {}  # by descriptor
         self._watched: dict[int, Callable[[], None]] = {}  # by descriptor: called when it is ready
@@ -87,24 +86,24 @@ class Loop:
         self._epoll.register(descriptor, select.EPOLLIN)
         driver.attach(self)
         driver.defer_s = DEFER_S
-        self._look_at_patience()
 
     def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
         """Calls an application between two turns, whenever its descriptor is readable."""
         self._watched[descriptor] = ready
         self._epoll.register(descriptor, select.EPOLLIN)
-        self._look_at_patience()
 
     def unwatch(self, descriptor: int) -> None:
         """Forgets a descriptor, before it is closed."""
         del self._watched[descriptor]
         if not self._epoll.closed:
             self._epoll.unregister(descriptor)
-        self._look_at_patience()
 
-    def _look_at_patience(self) -> None:
-        applies = any(driver.calls_back for driver in self._drivers.values())
-        self._patient = bool(self._watched) or not applies
+    @property
+    def _patient(self) -> bool:
+        """Whether waiting here keeps no client waiting that the loop does not know."""
+        return bool(self._watched) or not any(
+            driver.calls_back for driver in self._drivers.values()
+        )
 
     def close(self) -> None:
         """Gives the descriptor back; the drivers are their owner's to close."""
@@ -129,7 +128,7 @@ class Loop:
         """
         began = self._clock()
         until = began + TURNS_S
-        patient = self._patient and began - self._turned_at < TURNS_S
+        patient = began - self._turned_at < TURNS_S and self._patient
         events = self._epoll.poll(0)
         while True:
             self._turn(events)
