@@ -18,7 +18,7 @@ from p4xos import wire
 from p4xos.wire import HEADER_BYTES, HEADER_STRUCT, Rows, Type, alike, headers, words
 
 SCALAR_BELOW = 8
-"""Runs of fewer messages take the scalar path: a numpy step costs as much as eight or so."""
+"""Fewer messages take the scalar path: a numpy step costs as much as eight or so."""
 
 
 class Run(NamedTuple):

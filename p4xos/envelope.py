@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from p4xos.batching import SCALAR_BELOW
 from p4xos.wire import (
     HEADER,
     HEADER_BYTES,
@@ -24,6 +25,7 @@ from p4xos.wire import (
     Type,
     alike,
     new_rows,
+    stride_for,
 )
 
 ENVELOPE = np.dtype(
@@ -31,7 +33,9 @@ ENVELOPE = np.dtype(
 )
 ENVELOPE_BYTES = ENVELOPE.itemsize
 _ENVELOPE = struct.Struct(">QQII")
+_SESSION_AND_SEQUENCE = struct.Struct(">QQ")
 _PROPOSER = struct.Struct(">I")
+_REQUEST = int(Type.REQUEST)
 assert _ENVELOPE.size == ENVELOPE_BYTES == 24
 
 UNPACK_ENVELOPE = _ENVELOPE.unpack_from
@@ -88,6 +92,8 @@ def seal_requests(
       (len(payloads), stride) uint8, fresh, the stride that of the longest payload.
     """
     lengths = [len(payload) for payload in payloads]
+    if len(payloads) < SCALAR_BELOW:
+        return _requests_one_by_one(frame, session, sequence, payloads, lengths)
     rows = request_rows(frame, session, sequence, lengths)
     if len(set(lengths)) == 1:
         flat = np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), lengths[0])
@@ -129,6 +135,12 @@ def fragment_requests(
     """
     count = -(-len(payload) // piece_bytes)
     last = len(payload) - (count - 1) * piece_bytes
+    if count < SCALAR_BELOW:
+        view = memoryview(payload)
+        pieces = [view[k * piece_bytes : (k + 1) * piece_bytes] for k in range(count)]
+        return _requests_one_by_one(
+            frame, session, sequence, pieces, [*map(len, pieces)], fragments=count
+        )
     lengths = np.full(count, piece_bytes, dtype=np.uint16)
     lengths[-1] = last
     rows = request_rows(frame, session, sequence, lengths)
@@ -141,3 +153,44 @@ def fragment_requests(
     envelope["fragment"] = np.arange(count, dtype=np.uint32)
     envelope["fragments"] = count
     return rows
+
+
+def _requests_one_by_one(
+    frame: Frame,
+    session: int,
+    sequence: int,
+    payloads: Sequence[bytes | memoryview],
+    lengths: Sequence[int],
+    *,
+    fragments: int = 1,
+) -> Rows:
+    """The same rows for a few payloads; with `fragments` they are those of one command."""
+    stride = stride_for(ENVELOPE_BYTES + max(lengths))
+    data = bytearray(stride * len(payloads))
+    start = 0
+    for row, payload in enumerate(payloads):
+        HEADER_STRUCT.pack_into(
+            data, start, VERSION, _REQUEST, frame.group, frame.cluster, 0, 0, 0, frame.sender,
+            ENVELOPE_BYTES + lengths[row], 0, 0,
+        )  # fmt: skip
+        fragment = row if fragments > 1 else 0
+        _ENVELOPE.pack_into(
+            data, start + HEADER_BYTES, session, sequence + row, fragment, fragments
+        )
+        first = start + HEADER_BYTES + ENVELOPE_BYTES
+        data[first : first + lengths[row]] = payload
+        start += stride
+    return np.frombuffer(data, np.uint8).reshape(len(payloads), stride)
+
+
+def stamp(rows: Rows, session: int, sequence: int) -> None:
+    """Writes a session, and sequences counted up, into the envelopes of REQUEST rows."""
+    if len(rows) < SCALAR_BELOW:
+        data, stride = rows.reshape(-1).data, rows.shape[1]
+        for row in range(len(rows)):
+            place = row * stride + HEADER_BYTES
+            _SESSION_AND_SEQUENCE.pack_into(data, place, session, sequence + row)
+        return
+    envelope = rows[:, HEADER_BYTES : HEADER_BYTES + ENVELOPE_BYTES].view(ENVELOPE)[:, 0]
+    envelope["session"] = session
+    envelope["sequence"] = np.arange(sequence, sequence + len(rows), dtype=np.uint64)

@@ -368,6 +368,12 @@ class Learner:
         """Delivers what is chosen without a gap."""
         while self._chosen_of[(self.delivered + 1) & (self.window - 1)]:
             slot = (self.delivered + 1) & (self.window - 1)
+            if slot + 1 == self.window or not self._chosen_of[slot + 1]:
+                length = self._length_of[slot]
+                value = self.slot_value[slot : slot + 1, :length].copy()
+                self._empty_slots(1)
+                self._hand_over(Chosen(self.delivered + 1, value, np.array([length])), effects)
+                continue
             ahead = self.slot_chosen[slot : slot + self.heard - self.delivered].tobytes()
             count = ahead.find(0)
             count = len(ahead) if count < 0 else count
@@ -386,6 +392,11 @@ class Learner:
             if instance <= self.delivered + count:
                 del self._apart[instance]
         start = (self.delivered + 1) & (self.window - 1)
+        if count == 1:
+            self._round_of[start] = NO_ROUND
+            self._voters_of[start] = 0
+            self._chosen_of[start] = False
+            return
         end = start + min(count, self.window)
         for part in (slice(start, end), slice(0, max(end - self.window, 0))):
             self.slot_round[part] = NO_ROUND

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from p4xos import wire
+from p4xos.batching import SCALAR_BELOW
 from p4xos.effects import (
     COORDINATORS,
     Delivered,
@@ -34,7 +35,14 @@ from p4xos.effects import (
     To,
     Unknown,
 )
-from p4xos.envelope import ENVELOPE, ENVELOPE_BYTES, fragment_requests, open_value, seal_requests
+from p4xos.envelope import (
+    ENVELOPE,
+    ENVELOPE_BYTES,
+    fragment_requests,
+    open_value,
+    seal_requests,
+    stamp,
+)
 from p4xos.errors import Overloaded
 from p4xos.quorum import NO_ROUND, round_owner
 from p4xos.roles.acceptor import PROPOSER_ASKS
@@ -133,6 +141,7 @@ class Proposer:
         self._unsent: deque[_Sent] = deque()  # wait for the session
         self._sent: deque[_Sent] = deque()
         self._pending = np.zeros(in_flight_max, dtype=np.bool_)  # by ticket modulo: not delivered
+        self._pending_of = self._pending.data  # for one ticket
         self._in_flight = 0
         self._held_back: deque[_Sent] = deque()  # of those in `_sent`: not all of it has left
         self._pace = Pace(in_flight_max, budget)
@@ -142,7 +151,7 @@ class Proposer:
         self._look_at: float | None = None  # no submission is due before
         self._read_index = ReadIndex(
             frame=frame, acceptors=acceptors, asks_as=PROPOSER_ASKS,
-            retry_s=self.timing.read_retry_s, first_nonce=int(random() * 2**32),
+            retry_s=self.timing.read_retry_s, first_nonce=int(random() * 2**32), favours=True,
         )  # fmt: skip
         self._reads_asked: list[object] = []
         self._reads_waiting: list[object] = []
@@ -270,21 +279,22 @@ class Proposer:
         return [slice(start, stop)] if start < stop else [slice(start, size), slice(stop)]
 
     def _mark(self, first: int, end: int, pending: bool) -> None:
+        if end - first == 1:
+            self._pending_of[first & (self.in_flight_max - 1)] = pending
+            return
         for place in self._places(first, end):
             self._pending[place] = pending
 
     def _count_pending(self, first: int, end: int) -> int:
+        if end - first == 1:
+            return int(self._pending_of[first & (self.in_flight_max - 1)])
         return sum(
             int(np.count_nonzero(self._pending[place])) for place in self._places(first, end)
         )
 
     def _stamp(self, sent: _Sent) -> None:
         """Writes session and sequences into the envelopes."""
-        part = sent.rows[:, HEADER_BYTES : HEADER_BYTES + ENVELOPE_BYTES]
-        envelope = part.view(ENVELOPE)[:, 0]
-        first = sent.first - self._session_base
-        envelope["session"] = self.session
-        envelope["sequence"] = np.arange(first, first + len(sent.rows), dtype=np.uint64)
+        stamp(sent.rows, self.session, sent.first - self._session_base)
 
     def _leader(self) -> To:
         if self.leader_round == NO_ROUND:
@@ -442,13 +452,14 @@ class Proposer:
     def step(self, rows: Rows, now: float) -> Effects:
         """Acts on HEARTBEAT and READ_INDEX_REPLY; the rest of the batch is its learner's."""
         effects = Effects.none()
-        types = wire.headers(rows)["type"]
-        mine = (types == Type.HEARTBEAT) | (types == Type.READ_INDEX_REPLY)
-        if not mine.any():
-            return effects
-        for m in wire.messages(rows[mine]):
+        if len(rows) >= SCALAR_BELOW:  # most are others': fewer are sooner looked at one by one
+            types = wire.headers(rows)["type"]
+            rows = rows[(types == Type.HEARTBEAT) | (types == Type.READ_INDEX_REPLY)]
+        for m in wire.messages(rows):
             if m.type == Type.HEARTBEAT:
                 self._heartbeat(m.round, now, effects)
+                continue
+            if m.type != Type.READ_INDEX_REPLY:
                 continue
             answer = self._read_index.reply(m)
             if answer is not None:

@@ -6,6 +6,7 @@ import pytest
 
 from p4xos import envelope, wire
 from p4xos.effects import (
+    ACCEPTORS,
     COORDINATORS,
     Delivered,
     Effects,
@@ -379,7 +380,8 @@ def test_trap_15_an_exchange_serves_only_reads_that_came_before_it() -> None:
     side.step(reply(0, first.vround, highest=5))
     effects = side.step(reply(1, first.vround, highest=5))
     assert side.told == [ReadReady(5, ["early"])]
-    (second,) = sent(effects, Type.READ_INDEX)
+    second, same = sent(effects, Type.READ_INDEX)
+    assert second == same, "to each of a majority"
     assert second.vround != first.vround
     side.step(reply(2, first.vround, highest=5))
     side.step(reply(0, second.vround, highest=8))
@@ -392,6 +394,31 @@ def test_an_unanswered_exchange_is_asked_again() -> None:
     side = Side()
     (question,) = read(side, "r")
     assert sent(side.tick(TIMING.read_retry_s), Type.READ_INDEX) == [question]
+
+
+def test_those_that_answered_first_are_asked_first_the_next_time() -> None:
+    """PROTOCOL 9: any f + 1 will do; when those do not answer, all are asked, and remembered."""
+    side = Side()
+    effects = Effects.none()
+    side.role.read("a", 0.0, effects)
+    ((everybody, _),) = effects.send
+    assert everybody == ACCEPTORS
+    (first,) = sent(effects, Type.READ_INDEX)
+    side.step(reply(2, first.vround, highest=7))
+    side.step(reply(0, first.vround, highest=7))
+    effects = Effects.none()
+    side.role.read("b", 0.0, effects)
+    assert [to for to, _ in effects.send] == [To(Role.ACCEPTOR, 2), To(Role.ACCEPTOR, 0)]
+    second = sent(effects, Type.READ_INDEX)[0]
+    side.step(reply(0, second.vround, highest=7))
+    effects = side.tick(TIMING.read_retry_s)
+    assert [to for to, _ in effects.send] == [ACCEPTORS]
+    assert sent(effects, Type.READ_INDEX) == [second], "the same exchange: replies to either count"
+    side.step(reply(1, second.vround, highest=9))
+    assert side.told[-1] == ReadReady(9, ["b"])
+    effects = Effects.none()
+    side.role.read("c", 0.0, effects)
+    assert [to for to, _ in effects.send] == [To(Role.ACCEPTOR, 0), To(Role.ACCEPTOR, 1)]
 
 
 def test_trap_16_a_read_past_its_deadline_fails() -> None:
