@@ -381,7 +381,11 @@ class Learner:
             lengths = self.slot_length[part].astype(np.int64)
             width = int(lengths.max())
             values = self.slot_value[part, :width].copy()
-            if int(lengths.min()) != width:  # a slot keeps anything behind its value's length
+            shorter = np.flatnonzero(lengths < width)
+            if len(shorter) < self._scalar_below:  # a slot keeps anything behind its value
+                for row in shorter.tolist():
+                    values[row, lengths[row] :] = 0
+            else:
                 values[np.arange(width) >= lengths[:, np.newaxis]] = 0
             self._empty_slots(count)
             self._hand_over(Chosen(self.delivered + 1, values, lengths), effects)
