@@ -29,14 +29,17 @@ from p4xos import wire
 from p4xos.batching import SCALAR_BELOW, Run, split_runs, split_where_changes
 from p4xos.effects import ACCEPTORS, COORDINATORS, Chosen, Effects, Role, To
 from p4xos.errors import ConflictingVotes
-from p4xos.quorum import NO_ROUND, reached_table
+from p4xos.quorum import NO_ROUND, majority, reached_table
+from p4xos.roles.acceptor import ANSWER_BYTES_MAX, ANSWER_ROWS_MAX
 from p4xos.roles.sessions import Sessions, SessionState
 from p4xos.wire import HEADER_BYTES, Frame, Rows, Type, alike
 
 LEARN_CHUNK = 32
+"""Instances of one LEARN: an answer fits one system call at any value size. Once it is known how
+long the values are, as many as an answer holds."""
 LEARN_CHUNKS_MAX = 32
-"""Instances of one LEARN (an answer fits one system call at any value size), and LEARNs at once;
-how many are under way doubles as long as answers come and halves when they do not."""
+"""LEARNs at once; how many are under way doubles as long as answers come and halves when they do
+not."""
 GAPS_AT_ONCE = 16
 GAP_DOUBLINGS_MAX = 5
 
@@ -108,6 +111,8 @@ class Learner:
         self._gap_at: float | None = None  # when to ask for what is missing
         self._asks = 0  # since delivered last moved
         self._burst = 1  # LEARNs at once
+        self._longest: int | None = None  # value of this catch-up; None: none came yet
+        self._heard_from = 0  # acceptors that have voted since it last asked, a bit each
         self._catch_up_mark = 0  # delivered through it: the burst was answered, ask on
         self._catch_up_end = 0  # what was heard of when it asked; above it votes are under way
         self._scalar_below = scalar_below
@@ -243,6 +248,7 @@ class Learner:
         if run.round == NO_ROUND or run.vround != run.round or run.sender >= self._acceptors:
             self.counters["malformed"] += run.size
             return
+        self._heard_from |= 1 << run.sender
         first = max(run.instance, self.delivered + 1)
         end = min(run.instance + run.size, self.delivered + 1 + self.window)
         if end <= first:
@@ -413,6 +419,8 @@ class Learner:
         self.counters["delivered"] += len(chosen.lengths)
         effects.deliver.extend(self.sessions.deliver(chosen))
         effects.chosen.append(chosen)
+        if self._catch_up_mark:
+            self._longest = max(self._longest or 0, chosen.values.shape[1])
 
     # What it missed ------------------------------------------------------------------------------
 
@@ -454,14 +462,15 @@ class Learner:
                 self._catch_up_mark = 0
             elif self._catch_up_mark and self.delivered >= self._catch_up_mark:
                 self._burst = min(self._burst * 2, LEARN_CHUNKS_MAX)
-                self._learn(effects)
+                self._learn(effects, self._who_answered())
 
     def _ask(self, now: float, effects: Effects) -> None:
         """LEARN first: it needs no new round; then RECOVER, in turn, ever more patiently."""
         if self._asks % 2 == 0:
             self._burst = max(self._burst // 2, 1) if self._asks else self._burst
             self._catch_up_end = self.heard
-            self._learn(effects)
+            self._longest = None
+            self._learn(effects, [ACCEPTORS])
         else:
             first, end = self._missing()[0]
             question = self._encode(Type.RECOVER, first, wire.pack_end(end))
@@ -471,23 +480,41 @@ class Learner:
         doublings = min(self._asks, GAP_DOUBLINGS_MAX)
         self._gap_at = now + self._gap_timeout_s * 2**doublings
 
-    def _learn(self, effects: Effects) -> None:
+    @property
+    def _learn_chunk(self) -> int:
+        """Instances that one answer holds."""
+        if self._longest is None:
+            return LEARN_CHUNK
+        return min(ANSWER_BYTES_MAX // wire.stride_for(self._longest), ANSWER_ROWS_MAX)
+
+    def _who_answered(self) -> list[To]:
+        """A majority that answered, of which every vote counts; all when there is none."""
+        heard = [a for a in range(self._acceptors) if self._heard_from >> a & 1]
+        enough = majority(self._acceptors)
+        if len(heard) < enough:
+            return [ACCEPTORS]
+        return [To(Role.ACCEPTOR, acceptor) for acceptor in heard[:enough]]
+
+    def _learn(self, effects: Effects, asked: list[To]) -> None:
         """LEARN for the first missing stretches, in chunks that one answer covers."""
+        missing, step = self._missing(), self._learn_chunk
         chunks = [
-            (start, min(start + LEARN_CHUNK, end))
-            for first, end in self._missing()
-            for start in range(first, end, LEARN_CHUNK)
-        ][: self._burst if len(self._missing()) == 1 else GAPS_AT_ONCE]
+            (start, min(start + step, end))
+            for first, end in missing
+            for start in range(first, end, step)
+        ][: self._burst if len(missing) == 1 else GAPS_AT_ONCE]
         self._catch_up_mark = chunks[-1][1] - 1
         questions = np.concatenate(
             [self._encode(Type.LEARN, first, wire.pack_end(end)) for first, end in chunks]
         )
-        effects.send.append((ACCEPTORS, questions))
+        effects.send.extend((to, questions) for to in asked)
         self.counters["learns_sent"] += len(chunks)
+        self._heard_from = 0
 
     def _missing(self) -> list[tuple[int, int]]:
         """The first stretches of [delivered + 1, heard] that are not chosen, at least one."""
-        count = min(self.heard - self.delivered, LEARN_CHUNK * LEARN_CHUNKS_MAX, self.window)
+        most = self._learn_chunk * LEARN_CHUNKS_MAX
+        count = min(self.heard - self.delivered, most, self.window)
         instances = np.arange(self.delivered + 1, self.delivered + 1 + count)
         chosen: NDArray[np.bool_] = self.slot_chosen[instances & (self.window - 1)]
         return [

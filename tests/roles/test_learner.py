@@ -1,12 +1,14 @@
 """Counting, order, gaps and catching up (docs/PROTOCOL.md, sections 5 and 7)."""
 
 import itertools
+from collections.abc import Iterator
 
 import pytest
 
 from p4xos import checkpointed, envelope, wire
-from p4xos.effects import ACCEPTORS, COORDINATORS, Effects, Opened
+from p4xos.effects import ACCEPTORS, COORDINATORS, Effects, Opened, Role, To
 from p4xos.errors import ConflictingVotes
+from p4xos.roles.acceptor import ANSWER_BYTES_MAX, ANSWER_ROWS_MAX
 from p4xos.roles.learner import GAPS_AT_ONCE, LEARN_CHUNK, LEARN_CHUNKS_MAX, Learner
 from p4xos.wire import LOW_JUMP_MAX, Message, Rows, Type
 from tests.roles.helpers import (
@@ -270,24 +272,73 @@ def test_nothing_is_asked_for_once_it_is_there() -> None:
 
 def test_trap_12_catching_up_is_not_paced_by_the_clock() -> None:
     """Traps, 12: as answers come the burst doubles, and the next is asked for at once."""
-    count = 8 * LEARN_CHUNK * LEARN_CHUNKS_MAX
-    role = learner(window=1 << 14)
+    count = 8 * ANSWER_ROWS_MAX * LEARN_CHUNKS_MAX
+    role = learner(window=1 << 16)
+    exchanges = catch_up(role, count, b"v")
+    assert role.delivered == count
+    assert max(len(asked) for asked in exchanges) == LEARN_CHUNKS_MAX
+    assert len(exchanges) < 8 + LEARN_CHUNKS_MAX.bit_length() + 2
+
+
+def catch_up(role: Learner, count: int, value: bytes) -> list[list[tuple[int, int]]]:
+    """What is asked for, a list an exchange; each question is answered whole, by acceptors 1, 2."""
     step(role, heartbeat(0, R1, next=count + 1))
     at = role.deadline()
     assert at is not None
     asked = ranges(sent(role.tick(at), Type.LEARN))
-    exchanges, largest = 0, 0
+    exchanges = []
     while asked:
-        exchanges += 1
-        largest = max(largest, len(asked))
+        exchanges.append(asked)
         answers: list[tuple[int, int]] = []
         for first, end in asked:
-            values = [b"v"] * (end - first)
-            answers += ranges(sent(choose(role, first, *values, now=at), Type.LEARN))
+            effects = choose(role, first, *[value] * (end - first), now=at)
+            told = [to for to, _ in effects.send]
+            assert told in ([], [To(Role.ACCEPTOR, 0), To(Role.ACCEPTOR, 1)])
+            if told:  # the same to both
+                questions = ranges(sent(effects, Type.LEARN))
+                answers += questions[: len(questions) // 2]
         asked = answers
-    assert role.delivered == count
-    assert largest == LEARN_CHUNKS_MAX
-    assert exchanges < 8 + LEARN_CHUNKS_MAX.bit_length() + 2
+    return exchanges
+
+
+def test_a_question_asks_for_what_one_answer_holds() -> None:
+    """PROTOCOL 5: a bound that holds at any length first; then the length of what has come."""
+    exchanges = catch_up(learner(window=1 << 12), 1000, b"v")
+    assert [end - first for first, end in exchanges[0]] == [LEARN_CHUNK]
+    asked = [end - first for asked in exchanges[1:-1] for first, end in asked]
+    assert set(asked) == {ANSWER_ROWS_MAX}
+
+
+def test_long_values_are_asked_for_in_smaller_questions() -> None:
+    """PROTOCOL 5: one long value among those that came is enough."""
+    role = learner(window=1 << 12, value_bytes=1408)
+    exchanges = catch_up(role, 1000, b"v" * 1400)
+    most = ANSWER_BYTES_MAX // wire.stride_for(1400)
+    assert most < ANSWER_ROWS_MAX
+    assert {end - first for asked in exchanges[1:-1] for first, end in asked} == {most}
+
+
+def test_when_too_few_answer_all_are_asked_again() -> None:
+    """PROTOCOL 5: a majority that answers is asked on; one that falls silent does not stall it."""
+    role = learner(window=1 << 12)
+    step(role, heartbeat(0, R1, next=2000))
+    at = role.deadline()
+    assert at is not None
+    effects = role.tick(at)
+    assert [to for to, _ in effects.send] == [ACCEPTORS]
+    effects = choose(role, 1, *[b"v"] * LEARN_CHUNK, now=at)
+    assert [to for to, _ in effects.send] == [To(Role.ACCEPTOR, 0), To(Role.ACCEPTOR, 1)]
+    asked = [role.tick(at) for at in deadlines(role, 4)]
+    assert [to for effects in asked for to, _ in effects.send] == [
+        ACCEPTORS, COORDINATORS, ACCEPTORS, COORDINATORS,
+    ]  # fmt: skip
+
+
+def deadlines(role: Learner, count: int) -> Iterator[float]:
+    for _ in range(count):
+        at = role.deadline()
+        assert at is not None
+        yield at
 
 
 def test_unanswered_the_burst_halves() -> None:
