@@ -1,1 +1,1 @@
-"""Data planes outside the node's own software: P4 programs, and what runs, bills and proves them."""
+"""Data planes outside the node's own software: P4, and what runs, bills and proves it."""

@@ -1,1 +1,1 @@
-"""A P4-16 subset for v1model: from text to one intermediate representation, and what is built on it."""
+"""A P4-16 subset for v1model: from text to one intermediate representation, and onwards."""

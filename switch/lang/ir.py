@@ -108,7 +108,7 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """To another width or sign: cut off, or extended by the operand's sign; bit<1> to bool and back."""
+    """To another width or sign: cut off, or extended by its own sign; bit<1> to bool and back."""
 
     operand: Expression
     type: Type
@@ -424,7 +424,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Of `entries = {...}`; of several that match the first one in the text is taken, but for lpm."""
+    """Of `entries = {...}`; of several that match the first in the text is taken, but for lpm."""
 
     matches: tuple[Match, ...]
     call: ActionCall
