@@ -496,6 +496,13 @@ class Control:
     body: Block
 
 
+STANDARD_ERRORS = (
+    "NoError", "PacketTooShort", "NoMatch", "StackOutOfBounds", "HeaderTooShort", "ParserTimeout",
+    "ParserInvalidArgument",
+)  # fmt: skip
+"""core.p4's, in its order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A whole v1model program. Names are keys, in the order of the text."""
@@ -517,6 +524,8 @@ class Program:
     counters: dict[str, Counter]
     constants: dict[str, int]
     """Of the top level: what tests and control planes look sizes up in."""
+    errors: tuple[str, ...] = STANDARD_ERRORS
+    """What `Verify.error` names; `standard_metadata.parser_error` is the index. Own ones follow."""
 
 
 DROP_PORT = 511
