@@ -1,0 +1,15 @@
+// Properties beside the code that they are about. `p4xos switch verify` proves them; a compiler
+// that is not told VERIFY never sees them, so they cost a switch nothing.
+
+#ifndef SPEC_P4
+#define SPEC_P4
+
+#ifdef VERIFY
+#define ASSERT(condition) assert(condition)
+#define ASSUME(condition) assume(condition)
+#else
+#define ASSERT(condition)
+#define ASSUME(condition)
+#endif
+
+#endif
