@@ -1,22 +1,39 @@
-"""The command line of the log: p4xos node|role|cluster|status|recover|secret."""
+"""The command line of the log: p4xos node|role|cluster|status|recover|secret.
+
+Packages that stand above this one add verbs by an entry point of the group COMMANDS: a function
+that is handed what `add_subparsers` gave, and adds parsers to it as `build_parser` does.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from p4xos import arguments
 from p4xos.config import ROLE_NAMES, Cluster
 from p4xos.processes import NODE_LOCK, claimed
 
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[arguments.Parser]
+    AddVerbs = Callable[[Verbs], None]
+
+COMMANDS = "p4xos.commands"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    return arguments.run(build_parser(), argv)
+    return arguments.run(build_parser(installed()), argv)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All verbs and flags; docs/configuration.md is made from it."""
+def installed() -> list[AddVerbs]:
+    """What adds the verbs of other packages."""
+    return [entry.load() for entry in entry_points(group=COMMANDS)]
+
+
+def build_parser(others: Iterable[AddVerbs] = ()) -> argparse.ArgumentParser:
+    """All verbs and flags; docs/configuration.md is made from those of this package."""
     parser = arguments.Parser(prog="p4xos", description="A replicated log: Paxos, batched.")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
@@ -51,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("secret", help="draw the secret of a cluster that has none")
     arguments.add_cluster_flag(verb)
     verb.set_defaults(call=_secret, parser=verb)
+
+    for add_verbs in others:
+        add_verbs(verbs)
     return parser
 
 

@@ -22,6 +22,7 @@ CHECKER = "p4xos.testing.linearizability"
 """Of what is for tests, `kvstore check` alone uses this."""
 LEAVES = {"switch", "bench", "tests"}
 PACKAGES = ("p4xos", "kvstore")
+SWITCH_MODULES = sorted((ROOT / "switch").rglob("*.py"))
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -78,6 +79,19 @@ def test_imports_point_the_right_way(path: Path) -> None:
         judges = module.startswith("kvstore.checking") and name.startswith(CHECKER)
         if not module.startswith("p4xos.testing") and not judges:
             assert not name.startswith("p4xos.testing"), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("path", SWITCH_MODULES, ids=name_of)
+def test_the_switch_stands_on_the_log_alone(path: Path) -> None:
+    """It knows no store; its P4 front end knows nothing but itself."""
+    module = name_of(path)
+    for name in imported(path):
+        top = name.partition(".")[0]
+        assert top not in ("kvstore", "bench", "tests"), f"{module} imports {name}"
+        assert not name.startswith("p4xos.testing"), f"{module} imports {name}"
+        if module.startswith("switch.lang"):
+            own = name.startswith("switch.lang")
+            assert own or top not in ("p4xos", "switch"), f"{module} imports {name}"
 
 
 def test_the_check_sees_all_forms(tmp_path: Path) -> None:

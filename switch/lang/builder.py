@@ -121,9 +121,9 @@ class Builder(Transformer[Placed, Any]):
 
     def parameter(self, items: Items) -> s.Parameter:
         marks, plain = _annotated(items)
-        *direction, type_, name = plain
-        word = direction[0].value if direction else ""
-        return s.Parameter(word, type_, name.value, marks, _where(plain[0]))
+        *words, type_, name = plain
+        direction: Any = words[0].value if words else ""
+        return s.Parameter(direction, type_, name.value, marks, _where(plain[0]))
 
     def parser(self, items: Items) -> s.Parser:
         word, name, parameters, *rest = items
@@ -254,7 +254,8 @@ class Builder(Transformer[Placed, Any]):
         return s.Choice(items[0], items[1], items[2], _where(items[0]))
 
     def operations(self, items: Items) -> s.Expression:
-        return _climb(items, 0)
+        tree: s.Expression = _climb(items, 0)
+        return tree
 
     def shift_right(self, items: Items) -> Placed:
         return Placed.of("SHIFT_RIGHT", ">>", items[0].where)

@@ -61,9 +61,7 @@ class Expansion:
                 out.append(token)
         return out
 
-    def _body(
-        self, use: Token, macro: Macro, arguments: Mapping[str, list[Token]]
-    ) -> list[Token]:
+    def _body(self, use: Token, macro: Macro, arguments: Mapping[str, list[Token]]) -> list[Token]:
         body: list[Token] = []
         for token in macro.body:
             if token.text in arguments:
@@ -111,12 +109,15 @@ class Arithmetic:
     """The value of an #if: integers, defined(), C's operators; a name that is no macro is 0."""
 
     LEVELS = (  # loosest first
-        ("||",), ("&&",), ("==", "!="), ("<", "<=", ">", ">="), ("+", "-"), ("*", "/", "%"),
+        ("||",),
+        ("&&",),
+        ("==", "!="),
+        ("<", "<=", ">", ">="),
+        ("+", "-"),
+        ("*", "/", "%"),
     )
 
-    def __init__(
-        self, macros: Mapping[str, Macro], tokens: Sequence[Token], where: Where
-    ) -> None:
+    def __init__(self, macros: Mapping[str, Macro], tokens: Sequence[Token], where: Where) -> None:
         self.where = where
         plain: list[Token] = []
         rest = list(tokens)

@@ -44,7 +44,7 @@ def parse(
 def parse_source(program: Source) -> Program:
     """The tree of what the preprocessor has left."""
     try:
-        declarations = _grammar().parse(program)  # type: ignore[arg-type]  # our lexer takes it
+        declarations = _grammar().parse(program)
     except UnexpectedToken as error:
         raise _explained(error, program) from None
     except VisitError as error:

@@ -6,7 +6,7 @@ line and column. What a macro stands for has the place where the macro was used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 

@@ -98,13 +98,6 @@ def carrier(type_: Scalar) -> Bits | Bool:
             return type_.base
 
 
-CORE_ERRORS = (
-    "NoError", "PacketTooShort", "NoMatch", "StackOutOfBounds", "HeaderTooShort", "ParserTimeout",
-    "ParserInvalidArgument",
-)  # fmt: skip
-"""Of core.p4, in its order."""
-
-
 def _plain_enum(name: str, *members: str) -> Enumeration:
     return Enumeration(name, tuple((each, i) for i, each in enumerate(members)), None)
 
@@ -115,24 +108,23 @@ HASH_ALGORITHM = _plain_enum(
 )  # fmt: skip
 COUNTER_TYPE = _plain_enum("CounterType", "packets", "bytes", "packets_and_bytes")
 
-STANDARD_METADATA = Record("standard_metadata_t", False, tuple(
-    (name, type_) for name, type_ in {
-        "ingress_port": Bits(9),
-        "egress_spec": Bits(9),
-        "egress_port": Bits(9),
-        "instance_type": Bits(32),
-        "packet_length": Bits(32),
-        "enq_timestamp": Bits(32),
-        "enq_qdepth": Bits(19),
-        "deq_timedelta": Bits(32),
-        "deq_qdepth": Bits(19),
-        "ingress_global_timestamp": Bits(48),
-        "egress_global_timestamp": Bits(48),
-        "mcast_grp": Bits(16),
-        "egress_rid": Bits(16),
-        "checksum_error": Bits(1),
-        "parser_error": Error(),
-        "priority": Bits(3),
-    }.items()
-))  # fmt: skip
+_FIELDS: dict[str, Type] = {
+    "ingress_port": Bits(9),
+    "egress_spec": Bits(9),
+    "egress_port": Bits(9),
+    "instance_type": Bits(32),
+    "packet_length": Bits(32),
+    "enq_timestamp": Bits(32),
+    "enq_qdepth": Bits(19),
+    "deq_timedelta": Bits(32),
+    "deq_qdepth": Bits(19),
+    "ingress_global_timestamp": Bits(48),
+    "egress_global_timestamp": Bits(48),
+    "mcast_grp": Bits(16),
+    "egress_rid": Bits(16),
+    "checksum_error": Bits(1),
+    "parser_error": Error(),
+    "priority": Bits(3),
+}
+STANDARD_METADATA = Record("standard_metadata_t", False, tuple(_FIELDS.items()))
 """As v1model.p4 declares it."""
