@@ -28,21 +28,26 @@ class StoreApplication:
         self._tls_only: set[Address] = set()
 
     def complete(self, cluster: Cluster, wanted: Wanted) -> Cluster:
-        """A new cluster with a RESP endpoint for each node."""
-        names = [node.name for node in cluster.nodes]
+        """A new cluster with a RESP endpoint for each node with a learner."""
+        learners = {learner.node for learner in cluster.learners}
+        served = [node for node in cluster.nodes if node.name in learners]
+        names = [node.name for node in served]
         taken = {node.peer for node in cluster.nodes} | {node.metrics for node in cluster.nodes}
         if wanted.base_port == 0:
             # Three times as many as needed: some may be the ports that were given just before.
             candidates = [a for a in free_addresses(3 * len(names)) if a not in taken]
         else:
             # The template counts all ports from one base, the endpoints of applications first.
-            candidates = [Address(n.peer.host, n.peer.port - PEER_OFFSET) for n in cluster.nodes]
+            candidates = [Address(n.peer.host, n.peer.port - PEER_OFFSET) for n in served]
         return with_endpoints(cluster, dict(zip(names, candidates, strict=False)))
 
     def command(self, cluster_file: Path, node: str) -> Sequence[str]:
-        """What starts one node."""
+        """What starts one node; one without a store is a node of the log alone: a switch."""
         arguments = ["node", "--cluster", str(cluster_file), "--name", node]
-        if is_lost(Cluster.load(cluster_file), node):
+        cluster = Cluster.load(cluster_file)
+        if node not in served_at(cluster):
+            return [sys.executable, "-m", "p4xos", *arguments]
+        if is_lost(cluster, node):
             arguments.append("--join")
         return [sys.executable, "-m", "kvstore", *arguments]
 

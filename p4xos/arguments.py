@@ -75,6 +75,10 @@ def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
         help=f"ports are counted from it, 0: any free ones; default: {DEFAULT_BASE_PORT}",
     )
     parser.add_argument("--storage", choices=("disk", "memory"), help="default: disk")
+    parser.add_argument(
+        "--data-plane", metavar="NAME",
+        help="what runs acceptors and numbers requests: numpy, or p4; default: numpy",
+    )  # fmt: skip
     add_log_flag(parser)
 
 
@@ -82,7 +86,9 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
     """What the flags of `add_launcher_flags` say; nodes that are started inherit the log's form."""
     if arguments.log_format is not None:
         os.environ[FORMAT_VARIABLE] = arguments.log_format
-    return Wanted(arguments.nodes, arguments.base_port, arguments.storage)
+    return Wanted(
+        arguments.nodes, arguments.base_port, arguments.storage, arguments.data_plane
+    )
 
 
 def print_data(data: Mapping[str, object], as_json: bool) -> None:

@@ -48,6 +48,7 @@ WINDOW_MAX = 1 << 20  # times the largest value, 1.5 GB an acceptor
 VALUE_BYTES_MIN = 80  # the largest control value: a summary of 15 acceptors, 16 + 4 * 15, padded
 LEARNERS_MAX = 99  # each vote goes to each learner; ids themselves are 16 bits
 _FILE_BYTES_MAX = 1 << 20  # a cluster file has some kilobytes; more is some other file
+_DATA_PLANE = re.compile(r"[a-z][a-z0-9_]{0,30}", re.ASCII)
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}", re.ASCII)
 
 # Where `template` puts the ports of a cluster, counted from its base port. The applications' own
@@ -56,6 +57,8 @@ PEER_OFFSET, ACCEPTOR_OFFSET, COORDINATOR_OFFSET, LEARNER_OFFSET = 20, 30, 50, 7
 METRICS_OFFSET = 40  # TCP, as the peers; the others are UDP
 BASE_PORT_MAX = 65535 - LEARNER_OFFSET - ACCEPTORS_MAX
 
+NUMPY = "numpy"
+"""The data plane that is always there: the roles' own arrays."""
 RoleName = Literal["acceptor", "coordinator", "learner"]
 ROLE_NAMES: tuple[RoleName, ...] = ("acceptor", "coordinator", "learner")
 Storage = Literal["disk", "memory"]
@@ -105,6 +108,7 @@ class Cluster:
     window: int = 65536
     value_bytes: int = VALUE_BYTES_MAX
     storage: Storage = "disk"
+    data_plane: str = NUMPY  # where acceptors and sequencers have their registers: p4xos.planes
     secret: SecretPlace = "none"  # "file": without it nothing starts; one that is there is used
     timing: Timing = Timing()
     extensions: Mapping[str, object] = field(default_factory=dict)
@@ -151,6 +155,7 @@ class Cluster:
         storage: Storage = "disk",
         cluster_id: int | None = None,
         directory: Path = Path(),
+        apart: bool = False,
     ) -> Self:
         """A new cluster on loopback: every node has an acceptor, a coordinator and a learner.
 
@@ -160,6 +165,8 @@ class Cluster:
           storage: "disk" or "memory".
           cluster_id: u32, not 0; None draws one.
           directory: where the cluster file will stand.
+          apart: acceptors and coordinators are nodes of their own, as switches are; the `nodes`
+            then have learners alone.
 
         Raises:
           ValueError: a number out of range.
@@ -170,27 +177,39 @@ class Cluster:
         if base_port is not None and not 1 <= base_port <= BASE_PORT_MAX:
             raise ValueError(f"base port is {base_port}, allowed is 1 to {BASE_PORT_MAX}")
 
-        offsets = (
-            PEER_OFFSET, ACCEPTOR_OFFSET, COORDINATOR_OFFSET, LEARNER_OFFSET, METRICS_OFFSET,
-        )  # fmt: skip
-        if base_port is None:
-            free = free_addresses(nodes * len(offsets))
-        else:
-            free = [Address("127.0.0.1", base_port + o + k) for o in offsets for k in range(nodes)]
         names = [f"n{k + 1}" for k in range(nodes)]
+        switches = [f"{letter}{k + 1}" for letter in "ac" for k in range(nodes)] if apart else []
+        places = [*names, *switches]
+        sizes = {
+            PEER_OFFSET: len(places), ACCEPTOR_OFFSET: nodes, COORDINATOR_OFFSET: nodes,
+            LEARNER_OFFSET: nodes, METRICS_OFFSET: len(places),
+        }  # fmt: skip
+        if base_port is None:
+            drawn = iter(free_addresses(sum(sizes.values())))
+            free = {offset: [next(drawn) for _ in range(size)] for offset, size in sizes.items()}
+        else:
+            if len(places) > METRICS_OFFSET - PEER_OFFSET:
+                most = (METRICS_OFFSET - PEER_OFFSET) // 3
+                complaint = f"nodes is {nodes}, allowed is at most {most} with switches apart"
+                raise ValueError(f"{complaint}: their ports would clash; give --base-port 0")
+            free = {
+                offset: [Address("127.0.0.1", base_port + offset + k) for k in range(size)]
+                for offset, size in sizes.items()
+            }
 
-        def members(part: int) -> tuple[Member, ...]:
-            return tuple(Member(k, names[k], free[part * nodes + k]) for k in range(nodes))
+        def members(offset: int, first: int) -> tuple[Member, ...]:
+            on = places[first : first + nodes] if apart else names
+            return tuple(Member(k, on[k], free[offset][k]) for k in range(nodes))
 
         built = cls(
             id=secrets.randbelow((1 << 32) - 1) + 1 if cluster_id is None else cluster_id,
             nodes=tuple(
-                Node(names[k], free[k], names[k], metrics=free[4 * nodes + k])
-                for k in range(nodes)
+                Node(name, free[PEER_OFFSET][k], name, metrics=free[METRICS_OFFSET][k])
+                for k, name in enumerate(places)
             ),
-            acceptors=members(1),
-            coordinators=members(2),
-            learners=members(3),
+            acceptors=members(ACCEPTOR_OFFSET, nodes),
+            coordinators=members(COORDINATOR_OFFSET, 2 * nodes),
+            learners=members(LEARNER_OFFSET, 0),
             storage=storage,
             directory=directory,
         )
@@ -204,6 +223,7 @@ class Cluster:
             "window": self.window,
             "value_bytes": self.value_bytes,
             "storage": self.storage,
+            "data_plane": None if self.data_plane == NUMPY else self.data_plane,
             "secret": None if self.secret == "none" else self.secret,
         }
         parts = [write_table("[cluster]", cluster, _REMARKS)]
@@ -274,6 +294,7 @@ _REMARKS = {
     "window": "instances held at once: a power of two",
     "value_bytes": "largest value of one instance",
     "storage": '"disk", or "memory": acceptors then forget when they stop',
+    "data_plane": "what runs the acceptors and numbers requests",
     "secret": "cluster.secret, beside this file; nothing starts without it",
 }
 
@@ -311,7 +332,7 @@ def _read(data: dict[str, object], source: str) -> dict[str, Any]:
 
 
 _NODE_KEYS = ("name", "peer", "data", "metrics")
-_CLUSTER_KEYS = ("id", "group", "window", "value_bytes", "storage", "secret")
+_CLUSTER_KEYS = ("id", "group", "window", "value_bytes", "storage", "data_plane", "secret")
 
 
 def _read_cluster(table: Table) -> dict[str, object]:
@@ -334,6 +355,15 @@ def _read_cluster(table: Table) -> dict[str, object]:
         values["value_bytes"] = value_bytes
     if table.has("storage"):
         values["storage"] = table.choice("storage", ("disk", "memory"))
+    if table.has("data_plane"):
+        name = table.text("data_plane", "the name of a data plane")
+        if not _DATA_PLANE.fullmatch(name):
+            mend = f'"{NUMPY}" is always there'
+            raise table.wrong("data_plane", "the name of a data plane", mend)
+        if name != NUMPY and values.get("storage") != "memory":
+            complaint = f'is "{name}", which has no disk; add storage = "memory"'
+            raise table.error("data_plane", complaint)
+        values["data_plane"] = name
     if table.has("secret"):
         values["secret"] = table.choice("secret", ("file", "none"))
     return values

@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from p4xos import secret
-from p4xos.config import PEER_OFFSET, UNFINISHED_SUFFIX, Cluster, Storage
+from p4xos import planes, secret
+from p4xos.config import NUMPY, PEER_OFFSET, UNFINISHED_SUFFIX, Cluster, Storage
 from p4xos.errors import P4xosError
 from p4xos.storage.directory import MARK_NAME, Owner, create_mark, read_mark
 from p4xos.storage.disk import TEMPORARY, RealDisk, StorageError, replace_file
@@ -43,6 +43,7 @@ class Wanted(NamedTuple):
     nodes: int | None = None
     base_port: int | None = None  # 0: ports that are free
     storage: Storage | None = None
+    data_plane: str | None = None
 
 
 DEFAULT_NODES = 3
@@ -87,13 +88,19 @@ def find_or_create(
 
 def _new(wanted: Wanted, directory: Path) -> Cluster:
     """A new cluster, defaults where nothing was asked for."""
+    data_plane = wanted.data_plane or NUMPY
+    apart = data_plane != NUMPY
+    if apart and wanted.storage == "disk":
+        raise ValueError(f"--data-plane {data_plane} has no disk; leave --storage disk out")
     new = Cluster.template(
         DEFAULT_NODES if wanted.nodes is None else wanted.nodes,
         (DEFAULT_BASE_PORT if wanted.base_port is None else wanted.base_port) or None,
-        wanted.storage or "disk",
+        "memory" if apart else wanted.storage or "disk",
         directory=directory.absolute(),
+        apart=apart,
     )
-    return replace(new, secret="file")
+    fitted = planes.find(data_plane).fit(new)
+    return replace(fitted, secret="file", data_plane=data_plane)
 
 
 def _mark_once(cluster: Cluster, acceptor: int) -> None:
@@ -126,7 +133,9 @@ def _refuse_foreign(directory: Path) -> None:
 def _compare(cluster: Cluster, wanted: Wanted, directory: Path) -> None:
     """A flag that contradicts the cluster that is there is refused, not ignored."""
     base_port = cluster.nodes[0].peer.port - PEER_OFFSET
-    found = Wanted(len(cluster.nodes), base_port, cluster.storage)
+    # Nodes that are switches are not counted: they come with the data plane.
+    nodes = len(cluster.nodes if cluster.data_plane == NUMPY else cluster.learners)
+    found = Wanted(nodes, base_port, cluster.storage, cluster.data_plane)
     for name, asked, existing in zip(Wanted._fields, wanted, found, strict=True):
         if asked not in (None, 0, existing):
             flag = "--" + name.replace("_", "-")

@@ -13,15 +13,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import trio
 from prometheus_client.metrics_core import Metric
 
-from p4xos import checkpointed, logs, processes, secret, watching
+from p4xos import checkpointed, logs, planes, processes, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
-from p4xos.config import Cluster, Member, RoleName
+from p4xos.config import Cluster, ConfigError, Member, RoleName
 from p4xos.driver import Directory, Driver, RoleMachine, RoundStorage, Storage
 from p4xos.effects import Effects
 from p4xos.errors import P4xosError
@@ -30,12 +30,13 @@ from p4xos.http import HttpServer
 from p4xos.logstore import LogStore, Retention
 from p4xos.loop import LINGER_S, Loop
 from p4xos.net import UdpEndpoint
+from p4xos.planes import NumpyPlanes
 from p4xos.quorum import majority
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
 from p4xos.roles.learner import Learner
 from p4xos.roles.proposer import Proposer, ProposerTiming
-from p4xos.roles.rejoining import ForgetfulAcceptor, Stage
+from p4xos.roles.rejoining import ForgetfulAcceptor, Stage, Voter
 from p4xos.roles.replica import Replica
 from p4xos.service import Service, listen
 from p4xos.storage import (
@@ -51,6 +52,7 @@ from p4xos.transfers import Copies
 from p4xos.wire import VERSION, Frame
 
 log = logging.getLogger(__name__)
+Plane = TypeVar("Plane")
 
 GC_THRESHOLD = 50_000
 """Container objects made between two looks of the collector; Python's own figure is 700."""
@@ -94,7 +96,7 @@ class Node:
         self.catch_up: CatchUp | None = None
         self.health = Health()
         self.started_at = time.time()
-        self.acceptors: dict[int, tuple[Acceptor, Storage]] = {}
+        self.acceptors: dict[int, tuple[Voter, Storage]] = {}
         """Those that vote, by id."""
         self.told: dict[str, Callable[[], Mapping[str, object]]] = {}
         """What the application adds to the status, by key."""
@@ -102,6 +104,7 @@ class Node:
         """What the application adds to the metrics."""
         self.pages: HttpServer | None = None
         self._secret: secret.Secret | None = None
+        self._planes: planes.DataPlanes = NumpyPlanes()
         self._listener: socket.socket | None = None
         self._metrics_listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
@@ -126,6 +129,7 @@ class Node:
         with ExitStack() as on_error:
             on_error.callback(self._resources.close)
             self._secret = secret.of(self.cluster)
+            self._planes = planes.find(self.cluster.data_plane)
             # Addresses first: opening an acceptor may use up its one-time mark, and an acceptor in
             # memory mode has then forgotten, though only a port was in use.
             self._bind()
@@ -161,21 +165,20 @@ class Node:
 
     def _open_acceptor(self, member: Member) -> None:
         cluster = self.cluster
-        acceptor = Acceptor(
-            frame=self._frame(member), acceptors=len(cluster.acceptors), window=cluster.window,
-            value_bytes=cluster.value_bytes,
-        )  # fmt: skip
         directory = cluster.member_directory("acceptor", member.id)
         storage: Storage
         if cluster.storage == "memory":
+            voter = self._on_plane(self._planes.acceptor, member)
             memory = MemoryStorage.open(
                 directory, cluster=cluster.id, group=cluster.group, acceptor=member.id
             )
             if isinstance(memory, Forgetful):
-                self._join_again(member, acceptor, memory, lambda: MemoryStorage.begin(directory))
+                self._join_again(member, voter, memory, lambda: MemoryStorage.begin(directory))
                 return
+            voter.begin()
             storage = memory
         else:
+            voter = acceptor = NumpyPlanes().acceptor(cluster, self._frame(member))
             opened = AcceptorLog.open(
                 directory, cluster=cluster.id, group=cluster.group, acceptor=member.id,
                 window=cluster.window, carry_over=acceptor.carry_over,
@@ -189,8 +192,16 @@ class Node:
                 log.warning("acceptor %d: %s", member.id, opened.cut)
             acceptor.restore(opened.records)
             storage = opened.log
-        self._add("acceptor", acceptor, member, storage)
-        self.acceptors[member.id] = acceptor, storage
+        self._add("acceptor", voter, member, storage)
+        self.acceptors[member.id] = voter, storage
+
+    def _on_plane(self, make: Callable[[Cluster, Frame], Plane], member: Member) -> Plane:
+        """A part of a role that a data plane runs."""
+        try:
+            return make(self.cluster, self._frame(member))
+        except ValueError as error:
+            where = f'data_plane = "{self.cluster.data_plane}"'
+            raise ConfigError(self.cluster.source, "[cluster]", f"{where}: {error}") from None
 
     def _begin_log(self, directory: Path, acceptor: Acceptor) -> AcceptorLog:
         set_aside(directory)
@@ -202,7 +213,7 @@ class Node:
     def _join_again(
         self,
         member: Member,
-        acceptor: Acceptor,
+        acceptor: Voter,
         reason: Forgetful,
         begin: Callable[[], AcceptorStorage],
     ) -> None:
@@ -255,6 +266,7 @@ class Node:
             timing=CoordinatorTiming(
                 heartbeat_s=timing.heartbeat_s, takeover_s=timing.takeover_timeout_s
             ),
+            sequencer=self._on_plane(self._planes.sequencer, member),
         )
         self._add("coordinator", self.coordinator, member, RoundStorage(file))
 

@@ -140,6 +140,15 @@ class Acceptor:
         """Never."""
         return None
 
+    @property
+    def empty(self) -> bool:
+        """Whether it has promised nothing and voted for nothing."""
+        return self.highest_round == NO_ROUND and not self.slot_instance.any()
+
+    def begin(self) -> None:
+        """Takes part from the first instance on, as it was made to."""
+        assert self.empty
+
     def join(self, *, incarnation: int, round: int, low: int, seen: tuple[int, ...]) -> Rows:
         """Begins anew after having forgotten (docs/PROTOCOL.md, section 8); only while empty.
 

@@ -108,6 +108,7 @@ class Coordinator:
         timing: CoordinatorTiming | None = None,
         queue_messages: int = 65_536,
         scalar_below: int = SCALAR_BELOW,
+        sequencer: Sequencer | None = None,
     ) -> None:
         """A follower.
 
@@ -121,6 +122,7 @@ class Coordinator:
           now: seconds, monotonic.
           last_round: the highest round that this coordinator ever wrote to its disk.
           queue_messages: requests that wait at most.
+          sequencer: one that a data plane runs; None: its own.
         """
         self.frame = frame
         self.timing = timing or CoordinatorTiming()
@@ -129,7 +131,7 @@ class Coordinator:
         self.leader_round = NO_ROUND  # the highest heard in a heartbeat
         self.low = 1  # below it nothing is proposed, now or in recovery
         self.highest_told = last_round  # the highest round heard of anywhere
-        self.sequencer = Sequencer(
+        self.sequencer = sequencer or Sequencer(
             frame=frame, window=window, value_bytes=value_bytes, scalar_below=scalar_below
         )
         self.counters = self.sequencer.counters
@@ -362,6 +364,7 @@ class Coordinator:
     def _serve(self, now: float, effects: Effects) -> None:
         assert self._promises is not None
         self._become(Phase.SERVING)
+        self.sequencer.hand_over()
         self._attempts = 0
         self._progress.begin(now)
         self._unvoted = 0
@@ -441,7 +444,7 @@ class Coordinator:
 
     def _propose(self, rows: Rows, effects: Effects) -> None:
         first = self.sequencer.next
-        self.sequencer.propose(rows)
+        rows = self.sequencer.propose(rows)
         self._sent.keep(first, self.sequencer.round, rows)
         effects.send.append((ACCEPTORS, rows))
 

@@ -26,14 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 
 from p4xos import wire
 from p4xos.batching import split_runs
 from p4xos.effects import ACCEPTORS, COORDINATORS, LEARNERS, Effects
 from p4xos.errors import BadPacket
 from p4xos.quorum import NO_ROUND, majority
-from p4xos.roles.acceptor import Acceptor
-from p4xos.wire import Message, Rows, Type
+from p4xos.wire import Frame, Message, Rows, Type
 
 ASK_EVERY_S = 0.1
 """Questions are repeated so often: joining again takes a second, and datagrams get lost."""
@@ -48,12 +48,66 @@ class Stage(Enum):
     JOINED = "joined"
 
 
+class Voter(Protocol):
+    """An acceptor, wherever its registers are: `roles.acceptor`, or a data plane's."""
+
+    frame: Frame
+    window: int
+    counters: dict[str, int]
+
+    @property
+    def incarnation(self) -> int:
+        """How often it has come back having forgotten."""
+
+    @property
+    def floor(self) -> int:
+        """Promised for every instance."""
+
+    @property
+    def low(self) -> int:
+        """Every instance below is forgotten."""
+
+    @property
+    def highest(self) -> int:
+        """Of all votes; never below low - 1."""
+
+    @property
+    def highest_round(self) -> int:
+        """Never promised above."""
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Incarnations of all acceptors."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has promised nothing and voted for nothing."""
+
+    def begin(self) -> None:
+        """Takes part from the first instance on, in a cluster that is new."""
+
+    def join(self, *, incarnation: int, round: int, low: int, seen: tuple[int, ...]) -> Rows:
+        """Takes part again, with what others have told; returns the record of it."""
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        """Acts on a batch."""
+
+    def tick(self, now: float) -> Effects:
+        """What time demands."""
+
+    def deadline(self) -> float | None:
+        """When `tick` next matters."""
+
+    def check_invariants(self) -> None:
+        """Asserts what its registers' comments claim."""
+
+
 class ForgetfulAcceptor:
     """Brings an empty acceptor back into its group, then is that acceptor."""
 
     def __init__(
         self,
-        acceptor: Acceptor,
+        acceptor: Voter,
         *,
         learners: int,
         random: Callable[[], float],
@@ -122,8 +176,7 @@ class ForgetfulAcceptor:
         """The acceptor's once it has joined; before, that it is empty."""
         self.acceptor.check_invariants()
         if self.stage is not Stage.JOINED:
-            assert self.acceptor.highest_round == NO_ROUND
-            assert not self.acceptor.slot_instance.any()
+            assert self.acceptor.empty
 
     def status(self) -> str:
         """What it waits for, for people."""

@@ -43,6 +43,9 @@ class Sequencer:
         )
         self._scalar_below = scalar_below
 
+    def hand_over(self) -> None:
+        """The coordinator serves from here on: where there is a data plane, it numbers requests."""
+
     @property
     def room(self) -> int:
         """How many more instances the window takes."""

@@ -59,6 +59,7 @@ control Acceptor(inout headers_t hdr,
     // What the message asks for: [first, end), `first` clipped to low.
     bit<64> first = 0;
     bit<64> end = 0;
+    bit<1> well_formed = 0;
     bit<1> in_window = 0;
 
     // The registers of the slot of `first`.
@@ -152,6 +153,9 @@ control Acceptor(inout headers_t hdr,
             first = low_now;
         }
         end = meta.value[WORD(0)];
+        if (meta.too_long == 0 && hdr.paxos.length == 8 && end >= hdr.paxos.instance) {
+            well_formed = 1;
+        }
     }
 
     table asked {
@@ -166,7 +170,7 @@ control Acceptor(inout headers_t hdr,
 
     // Answers -------------------------------------------------------------------------------------
 
-    action sign(bit<8> message_type) {
+    action sign(in bit<8> message_type) {
         hdr.paxos.message_type = message_type;
         hdr.paxos.sender = meta.id;
         hdr.paxos.incarnation = meta.incarnation;
@@ -198,7 +202,7 @@ control Acceptor(inout headers_t hdr,
         hdr.paxos.round = vround;
     }
 
-    action summary(bit<32> votes) {
+    action summary(in bit<32> votes) {
         hdr.summary.setValid();
         hdr.summary.highest = highest_now;
         hdr.summary.votes = votes;
@@ -246,7 +250,7 @@ control Acceptor(inout headers_t hdr,
     action phase1a() {
         if (hdr.paxos.round == NO_ROUND) {
             meta.outcome = OUTCOME_ROUND_ZERO;
-        } else if (hdr.paxos.length != 8 || end < hdr.paxos.instance) {
+        } else if (well_formed == 0) {
             meta.outcome = OUTCOME_MALFORMED;
         } else if (hdr.paxos.round < floor_now) {
             meta.outcome = OUTCOME_STALE_ROUND;
@@ -283,7 +287,7 @@ control Acceptor(inout headers_t hdr,
             meta.outcome = OUTCOME_ROUND_ZERO;
         } else if (in_window == 0) {
             meta.outcome = OUTCOME_OUT_OF_WINDOW;
-        } else if (hdr.paxos.length > VALUE_BYTES) {
+        } else if (meta.too_long == 1 || hdr.paxos.length > VALUE_BYTES) {
             meta.outcome = OUTCOME_VALUE_TOO_LONG;
         } else if (hdr.paxos.round < floor_now || hdr.paxos.round < round) {
             meta.outcome = OUTCOME_STALE_ROUND;
@@ -306,7 +310,7 @@ control Acceptor(inout headers_t hdr,
 
     // Of a range the first: who asked asks again for the rest.
     action learn() {
-        if (hdr.paxos.length != 8 || end < hdr.paxos.instance) {
+        if (well_formed == 0) {
             meta.outcome = OUTCOME_MALFORMED;
         } else if (in_window == 0 || end <= first || vround == NO_ROUND) {
             meta.outcome = OUTCOME_NOT_HELD;
@@ -318,7 +322,7 @@ control Acceptor(inout headers_t hdr,
     }
 
     action read_index() {
-        if (hdr.paxos.instance > 1) {
+        if (meta.too_long == 1 || hdr.paxos.instance > 1) {
             meta.outcome = OUTCOME_MALFORMED; // neither a proposer asks nor a coordinator
         } else {
             sign(READ_INDEX_REPLY);
@@ -331,7 +335,7 @@ control Acceptor(inout headers_t hdr,
     }
 
     // seen[a] = max(seen[a], told), in a register that holds them all.
-    action see(bit<32> told) {
+    action see(in bit<32> told) {
         bit<16> shift = (ACCEPTORS - 1 - hdr.paxos.sender) << 5;
         bit<32> known = (bit<32>) (seen_now >> shift);
         if (known < told) {
@@ -341,7 +345,8 @@ control Acceptor(inout headers_t hdr,
     }
 
     action record() {
-        if (hdr.paxos.length != 4 || hdr.paxos.instance != (bit<64>) hdr.paxos.sender
+        if (meta.too_long == 1 || hdr.paxos.length != 4
+            || hdr.paxos.instance != (bit<64>) hdr.paxos.sender
             || hdr.paxos.sender >= ACCEPTORS) {
             meta.outcome = OUTCOME_MALFORMED;
         } else if (hdr.paxos.sender == meta.id) {
@@ -383,9 +388,6 @@ control Acceptor(inout headers_t hdr,
         if (meta.outcome == OUTCOME_PASSED) {
             load_group();
             window.apply();
-            if (meta.outcome == OUTCOME_PASSED && meta.too_long == 1) {
-                meta.outcome = OUTCOME_VALUE_TOO_LONG;
-            }
             if (meta.outcome == OUTCOME_PASSED) {
                 asked.apply();
                 if (first >= low_now && first - low_now < WINDOW) {

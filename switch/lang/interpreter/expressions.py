@@ -65,8 +65,7 @@ class Expressions:
             case ir.Cast():
                 return self._cast(expression)
             case ir.Slice(operand, high, low):
-                shift = f" >> {low}" if low else ""
-                return f"({self.text(operand)}{shift} & {mask(high - low + 1)})"
+                return f"({self.text(operand)} >> {low} & {mask(high - low + 1)})"
             case ir.Choice(condition, then, other):
                 return f"({self.stored(then)} if {self.text(condition)} else {self.stored(other)})"
             case ir.Lookahead(type_):
@@ -89,9 +88,8 @@ class Expressions:
             return f"(bool({left}) {operator} bool({right}))"
         if operator in _COMPARE:
             # Two's complement with its top bit turned over is in the order of the numbers.
-            if signed and operator not in ("==", "!="):
-                left, right = (f"({each} ^ {hex(1 << width >> 1)})" for each in (left, right))
-            return f"({left} {operator} {right})"
+            over = f" ^ {hex(1 << width >> 1)}" if signed and operator not in ("==", "!=") else ""
+            return f"(({left}{over}) {operator} ({right}{over}))"
         if operator == "<<":
             return f"shifted_left({left}, {right}, {width})"
         if operator == ">>":

@@ -159,8 +159,8 @@ class Statements:
         """An access to a cell, or, beyond the size, nothing and a fault."""
         program, cells = self.program, self.names(kind, name)
         size = (program.registers if kind == "register" else program.counters)[name].size
-        if _most(index) < size:
-            yield access(cells, self.expressions.text(index))
+        if isinstance(index, ir.Const) and index.value < size:
+            yield access(cells, str(index.value))
             return
         yield f"index = {self.expressions.text(index)}"
         yield f"if index < {size}:"
@@ -208,15 +208,6 @@ class Statements:
         else:
             yield f"    if v[{statement.path!r}] != {sum_}:"
             yield f"        v[{CHECKSUM_ERROR!r}] = 1"
-
-
-def _most(index: ir.Expression) -> int:
-    """The largest value that its type lets it have."""
-    if isinstance(index, ir.Const):
-        return index.value
-    while isinstance(index, ir.Cast) and width_of(index.operand.type) < width_of(index.type):
-        index = index.operand
-    return (1 << width_of(index.type)) - 1
 
 
 def indented(lines: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,70 @@
+"""Where acceptors and sequencers have their registers: in numpy arrays here, or on a data plane.
+
+Others than "numpy" belong to packages of their own, which register under the entry point group
+`p4xos.data_planes`: nothing here imports them.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from p4xos.config import NUMPY, Cluster
+from p4xos.errors import P4xosError
+from p4xos.roles.acceptor import Acceptor
+from p4xos.roles.rejoining import Voter
+from p4xos.roles.sequencer import Sequencer
+from p4xos.wire import Frame
+
+ENTRY_POINTS = "p4xos.data_planes"
+
+
+class NoDataPlane(P4xosError):
+    """The cluster file names a data plane that is not there."""
+
+
+class DataPlanes(Protocol):
+    """What a package registers."""
+
+    def fit(self, cluster: Cluster) -> Cluster:
+        """A new cluster with the sizes that the data plane is built for."""
+
+    def acceptor(self, cluster: Cluster, frame: Frame) -> Voter:
+        """An empty acceptor; ValueError where it cannot have the cluster's sizes."""
+
+    def sequencer(self, cluster: Cluster, frame: Frame) -> Sequencer:
+        """An inactive sequencer; ValueError where it cannot have the cluster's sizes."""
+
+
+class NumpyPlanes:
+    """The roles' own registers."""
+
+    def fit(self, cluster: Cluster) -> Cluster:
+        """As it is: there is no size that they cannot have."""
+        return cluster
+
+    def acceptor(self, cluster: Cluster, frame: Frame) -> Acceptor:
+        """As DataPlanes."""
+        return Acceptor(
+            frame=frame, acceptors=len(cluster.acceptors), window=cluster.window,
+            value_bytes=cluster.value_bytes,
+        )  # fmt: skip
+
+    def sequencer(self, cluster: Cluster, frame: Frame) -> Sequencer:
+        """As DataPlanes."""
+        return Sequencer(frame=frame, window=cluster.window, value_bytes=cluster.value_bytes)
+
+
+def find(name: str) -> DataPlanes:
+    """The data planes of a name; NoDataPlane where none is installed."""
+    if name == NUMPY:
+        return NumpyPlanes()
+    found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in found:
+        known = ", ".join(sorted((NUMPY, *found)))
+        raise NoDataPlane(
+            f'no data plane "{name}" is installed: there is {known}; choose one of them, or '
+            "install the package that has it (pip install -e . registers the ones of this tree)"
+        )
+    planes: DataPlanes = found[name].load()()
+    return planes

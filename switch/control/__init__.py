@@ -1,0 +1,1 @@
+"""What stands beside a data plane: one `Backend` for all of them, and the controllers."""

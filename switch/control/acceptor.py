@@ -1,0 +1,155 @@
+"""The controller of an acceptor that a data plane runs (docs/PROTOCOL.md, sections 3 and 8).
+
+    begin       the cluster is new:   low = 1; the port opens
+    join        it has forgotten, and `p4xos.roles.rejoining` knows what it must know:
+                                      floor = highest_round = round; low, highest = low - 1; seen;
+                                      the port opens, under its new incarnation
+    LEARN of a range                  one LEARN for each instance of it
+    everything else                   the data plane's
+
+A data plane has no disk: whenever it was off it has forgotten. So its port is closed from the
+moment it is loaded until one of the first two, and what is said above is all that is ever written.
+"""
+
+from __future__ import annotations
+
+from p4xos import wire
+from p4xos.effects import Effects
+from p4xos.errors import BadPacket
+from p4xos.roles.acceptor import ANSWER_ROWS_MAX
+from p4xos.wire import Message, Rows, Type
+from switch.control.backend import DataPlane, pack_seen, unpack_seen
+from switch.control.batches import Batches
+from switch.control.plan import Plan
+
+
+class SwitchAcceptor:
+    """An acceptor on a data plane (p4xos.roles.rejoining.Voter)."""
+
+    def __init__(self, plane: DataPlane, plan: Plan) -> None:
+        """Silent: its port is closed.
+
+        Args:
+          plane: its own; nothing is loaded.
+          plan: what the cluster file says.
+        """
+        plane.load(plan)
+        self.frame = plan.frame
+        self.window = plan.window
+        self.incarnation = 0
+        self.counters: dict[str, int] = dict.fromkeys(("ignored", "low_jump", "malformed"), 0)
+        self._plane = plane
+        self._plan = plan
+        self._open = False
+        self._counted_before: dict[str, int] = {}  # by whoever brought it back into the group
+
+    # Registers -----------------------------------------------------------------------------------
+
+    @property
+    def low(self) -> int:
+        """Every instance below is forgotten."""
+        return self._plane.read("low")
+
+    @property
+    def highest(self) -> int:
+        """Of all votes; never below low - 1."""
+        return self._plane.read("highest")
+
+    @property
+    def floor(self) -> int:
+        """Promised for every instance."""
+        return self._plane.read("floor")
+
+    @property
+    def highest_round(self) -> int:
+        """Never promised above."""
+        return self._plane.read("highest_round")
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Incarnations of all acceptors."""
+        return unpack_seen(self._plane.read("seen"), self._plan.acceptors)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has promised nothing and voted for nothing."""
+        return not self._open and self.low == self.highest_round == 0
+
+    # Coming up -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Takes part from the first instance on; only in a cluster that is new."""
+        assert self.empty
+        self._plane.write("low", 1)
+        self._open_port(0)
+
+    def join(self, *, incarnation: int, round: int, low: int, seen: tuple[int, ...]) -> Rows:
+        """As `p4xos.roles.acceptor.Acceptor.join`."""
+        assert self.empty, "an acceptor that remembers does not join"
+        own = self.frame.sender
+        seen = (*seen[:own], max(seen[own], incarnation), *seen[own + 1 :])
+        for register, value in (
+            ("floor", round), ("highest_round", round), ("low", low), ("highest", low - 1),
+            ("seen", pack_seen(seen)),
+        ):  # fmt: skip
+            self._plane.write(register, value)
+        self._open_port(incarnation)
+        return wire.encode(
+            self.frame.cluster, self.frame.group, Type.RECORDED, instance=low - 1, round=round,
+            vround=round, sender=own, incarnation=incarnation, low=low, value=wire.pack_seen(seen),
+        )  # fmt: skip
+
+    def _open_port(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self._counted_before = dict(self.counters)
+        self._plane.open(incarnation)
+        self._open = True
+
+    # The driver's side ---------------------------------------------------------------------------
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        """Acts on a batch of valid messages of configured senders."""
+        assert self._open, "the port is closed"
+        batches = Batches()
+        for row in range(len(rows)):
+            if rows[row, 1] == Type.LEARN:
+                for question in self._learn(wire.message(rows, row)):
+                    batches.add(self._plane.inject(question))
+            else:
+                batches.add(self._plane.inject(rows[row : row + 1]))
+        for name, count in self._plane.statistics().items():
+            self.counters[name] = self._counted_before.get(name, 0) + count
+        effects = Effects.none()
+        effects.send.extend(batches.sends())
+        return effects
+
+    def tick(self, now: float) -> Effects:
+        """Nothing: an acceptor only answers."""
+        return Effects.none()
+
+    def deadline(self) -> float | None:
+        """Never."""
+        return None
+
+    def check_invariants(self) -> None:
+        """Asserts what can be seen from here: of the group, not of every slot."""
+        if self._open:
+            assert self.low >= 1
+            assert self.highest >= self.low - 1
+            assert self.highest_round >= self.floor
+
+    def _learn(self, m: Message) -> list[Rows]:
+        """One question an instance: a data plane sends one packet for one."""
+        try:
+            end = wire.unpack_end(m.value)
+        except BadPacket:
+            return [wire.from_messages([m])]  # the data plane's to count
+        first = max(m.instance, self.low)
+        end = min(end, self.highest + 1, first + ANSWER_ROWS_MAX)
+        if end <= first + 1:
+            return [wire.from_messages([m])]
+        return [
+            wire.from_messages([m._replace(instance=i, value=wire.pack_end(i + 1))])
+            for i in range(first, end)
+        ]
+
