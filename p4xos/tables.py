@@ -114,6 +114,13 @@ class Table:
             raise self.wrong(key, allowed, "write it in double quotes")
         return value
 
+    def items(self, key: str, allowed: str) -> Sequence[object]:
+        """A list; what is in it is for the caller to check."""
+        value = self._get(key, allowed)
+        if not isinstance(value, list):
+            raise self.wrong(key, allowed, "write it in brackets")
+        return value
+
     def choice(self, key: str, choices: Sequence[str]) -> str:
         """One of a few strings."""
         allowed = " or ".join(f'"{choice}"' for choice in choices)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: Verbs) -> None:
     """Adds `switch` to the command line of p4xos."""
-    switch = verbs.add_parser("switch", help="check P4 programs and print them")
+    switch = verbs.add_parser("switch", help="check P4 programs, run them, tell what they cost")
     inner = switch.add_subparsers(metavar="VERB", required=True)
 
     verb = inner.add_parser("check", help="read a program and tell what is wrong with it")
@@ -23,6 +23,40 @@ def add_verbs(verbs: Verbs) -> None:
         "--print", action="store_true", help="print the program as it is read, macros replaced"
     )
     verb.set_defaults(call=_check, parser=verb)
+
+    verb = inner.add_parser("run", help="run a program on UDP sockets, or on a file of packets")
+    add_program_flags(verb)
+    verb.add_argument(
+        "--config", metavar="FILE", type=Path,
+        help="ports, multicast groups, entries of tables, registers (TOML)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--port", metavar="N=LOCAL,PEER", action="append", default=[],
+        help="a port's two ends, as in 1=127.0.0.1:9001,127.0.0.1:9101: each frame is the payload "
+        "of a datagram; may be given several times",
+    )  # fmt: skip
+    verb.add_argument(
+        "--group",
+        metavar="N=PORT[:RID],...",
+        action="append",
+        default=[],
+        help="a multicast group's copies; may be given several times",
+    )
+    verb.add_argument(
+        "--packets", metavar="FILE", type=Path,
+        help="run the packets of this file instead, and compare what leaves with what it expects",
+    )  # fmt: skip
+    verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
+    verb.set_defaults(call=_run, parser=verb)
+
+    verb = inner.add_parser("bill", help="tell what a program costs on a target")
+    add_program_flags(verb)
+    verb.add_argument(
+        "--target", metavar="NAME|FILE", default="bmv2",
+        help="bmv2, tofino, or a profile (TOML); default: %(default)s",
+    )  # fmt: skip
+    verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
+    verb.set_defaults(call=_bill, parser=verb)
 
 
 def add_program_flags(parser: argparse.ArgumentParser) -> None:
@@ -64,3 +98,28 @@ def _check(flags: argparse.Namespace) -> None:
             },
             as_json=False,
         )
+
+
+def _run(flags: argparse.Namespace) -> int:
+    from switch.lang import load
+    from switch.lang.interpreter import Interpreter
+    from switch.running import exchanges, serving, settings
+
+    read = settings.read(flags.config, flags.port, flags.group)
+    switch = Interpreter(load(flags.file, dict(flags.define)))
+    read.apply(switch)
+    if flags.packets is not None:
+        return exchanges.report(exchanges.run(switch, flags.packets), flags.json)
+    arguments.print_data(serving.serve(switch, read), flags.json)
+    return arguments.DONE
+
+
+def _bill(flags: argparse.Namespace) -> None:
+    from switch import bill
+    from switch.lang import load
+
+    cost = bill.bill(load(flags.file, dict(flags.define)), bill.load(flags.target))
+    if flags.json:
+        arguments.print_data(cost.to_json(), as_json=True)
+    else:
+        print(bill.described(cost))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from switch.lang.bill.costs import Bill
+from switch.bill.costs import Bill
 
 
 def described(bill: Bill) -> str:
     """Sections with a line a thing, and at the end what lacks."""
     lines = [f"{bill.program} on {bill.target}", ""]
     lines += _columns(
-        ["table", "control", "stage", "keys", "actions", "entries", "size", "SRAM", "TCAM"],
+        ["table", "control", "stage", "keys", "key bits", "actions", "entries", "size",
+         "SRAM bits", "TCAM bits"],
         [
-            [t.name, t.control, t.stage, "; ".join(t.keys) or "-", t.actions, t.entries, t.size,
+            [t.name, t.control, t.stage, len(t.keys), t.key_bits, t.actions, t.entries, t.size,
              t.sram_bits, t.tcam_bits]
             for t in bill.tables
         ],

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from switch.bill.stages import Layout, lay_out
+from switch.bill.targets import Target
 from switch.lang import ir
-from switch.lang.bill.stages import Layout, lay_out
-from switch.lang.bill.targets import Target
 from switch.lang.walking import expressions, statements, uses
 
 _IN_TCAM = {"ternary", "lpm", "range"}

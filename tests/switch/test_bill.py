@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from switch.bill import NAMES, Target, bill, described, load
+from switch.bill.stages import PASSES_MAX, lay_out, levels
 from switch.lang import ir
-from switch.lang.bill import NAMES, Target, bill, described, load
-from switch.lang.bill.stages import PASSES_MAX, lay_out, levels
 from switch.lang.ir import Action, Apply, Assign, Bits, If, Match, Read
 from tests.switch.lang.programs import (
     BOOL,
@@ -295,18 +296,18 @@ def test_the_projects_own_targets_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = ", "Invalid value"),
-        ("[limits]\n", "a profile has a name"),
-        ('name = "x"\nlimit = 3\n', "limit is unknown"),
-        ('name = "x"\n[limits]\nstage = 3\n', "stage is unknown; known are arithmetic_bits"),
-        ('name = "x"\n[limits]\nstages = -1\n', "stages = -1: it must be a whole number"),
-        ('name = "x"\n[limits]\nstages = true\n', "stages = True: it must be a whole number"),
+        ("x = ", "this is not TOML"),
+        ("[limits]\n", '"name": the key is missing'),
+        ('name = "x"\nlimit = 3\n', 'did you mean "limits"?'),
+        ('name = "x"\n[limits]\nstage = 3\n', 'did you mean "stages"?'),
+        ('name = "x"\n[limits]\nstages = -1\n', "found -1, allowed is a whole number from 0"),
+        ('name = "x"\n[model]\nmultiplies = true\n', 'allowed is "yes" or "no"'),
     ],
 )
 def test_a_wrong_profile_is_told(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "target.toml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=message) as told:
+    with pytest.raises(ValueError, match=re.escape(message)) as told:
         load(str(path))
     assert str(path) in str(told.value)
 

@@ -10,9 +10,10 @@ stateful_operations = 2
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from p4xos.tables import Table, parse_toml
 
 PROFILES = Path(__file__).parent / "targets"
 NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
@@ -45,38 +46,31 @@ class Target:
 
 
 def load(name: str) -> Target:
-    """The profile of a name, or in a file; ValueError with what is wrong in it."""
+    """The profile of a name, or in a file.
+
+    Raises:
+      ConfigError: what is wrong in it, and how to mend it.
+    """
     path = PROFILES / f"{name}.toml" if name in NAMES else Path(name)
     if not path.exists():
         raise ValueError(
             f"target {name}: neither a known one ({', '.join(NAMES)}) nor a file; write a profile "
             f"as {PROFILES / 'tofino.toml'} is one"
         )
-    try:
-        read = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return _from_toml(path, read)
+    data = parse_toml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    whole = Table(str(path), "the file", data, {"name", "limits", "model"})
+    limits = Table(str(path), "[limits]", data.get("limits", {}), _LIMITS)
+    model = Table(str(path), "[model]", data.get("model", {}), _MODEL)
+    bounds = {key: limits.integer(key, 0, 1 << 62) for key in _LIMITS if limits.has(key)}
+    stateful = model.integer("stateful_operations", 0, 64) if model.has(_MODEL[0]) else 0
+    return Target(
+        name=whole.text("name", "the target's name"),
+        multiplies=not model.has("multiplies")
+        or model.choice("multiplies", ("yes", "no")) == "yes",
+        stateful_operations=stateful,
+        **bounds,
+    )
 
 
-def _from_toml(path: Path, read: dict[str, object]) -> Target:
-    sections = [read.get(key, {}) for key in ("limits", "model")]
-    if not isinstance(read.get("name"), str) or not all(isinstance(s, dict) for s in sections):
-        raise ValueError(f"{path}: a profile has a name, and sections [limits] and [model]")
-    if unknown := read.keys() - {"name", "limits", "model"}:
-        raise ValueError(f"{path}: {min(unknown)} is unknown: name, [limits], [model] are not")
-    known = {each.name for each in fields(Target)} - {"name"}
-    values: dict[str, int] = {}
-    multiplies = True
-    for section in sections:
-        assert isinstance(section, dict)
-        for key, value in section.items():
-            if key not in known:
-                raise ValueError(f"{path}: {key} is unknown; known are {', '.join(sorted(known))}")
-            if key == "multiplies":
-                multiplies = bool(value)
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{path}: {key} = {value!r}: it must be a whole number, not < 0")
-            values[key] = value
-    return Target(name=str(read["name"]), multiplies=multiplies, **values)
+_MODEL = ("stateful_operations", "multiplies")
+_LIMITS = tuple(each.name for each in fields(Target) if each.name not in ("name", *_MODEL))

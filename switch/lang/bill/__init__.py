@@ -1,9 +1,0 @@
-"""What a program costs on a target."""
-
-from switch.lang.bill.costs import Bill, Excess, RegisterCost, TableCost, bill
-from switch.lang.bill.described import described
-from switch.lang.bill.targets import NAMES, Target, load
-
-__all__ = [
-    "NAMES", "Bill", "Excess", "RegisterCost", "TableCost", "Target", "bill", "described", "load",
-]  # fmt: skip

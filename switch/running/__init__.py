@@ -1,0 +1,1 @@
+"""Runs a program by itself: on UDP sockets, or on a file of packets."""
