@@ -266,6 +266,10 @@ class _Switch:
             _only(controls[role], ir.Checksum, f"{role}_checksum calls")
         _only(controls["deparser"], ir.Emit, "emit calls")
         unit = self.unit
+        for counter in unit.counters.values():
+            if counter.size == 0 and counter.table is None:
+                raise P4Error(counter.where, f"{counter.name} counts for no table: expected "
+                              "counters = ...; in one")  # fmt: skip
         return ir.Program(
             name, unit.variables, unit.headers, unit.states, controls["verify"],
             controls["ingress"], controls["egress"], controls["update"], controls["deparser"],

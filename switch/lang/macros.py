@@ -10,6 +10,9 @@ from switch.lang.errors import P4Error
 from switch.lang.ir import Where
 from switch.lang.tokens import Token
 
+MAX_SHIFT = 64
+"""C's numbers end there."""
+
 _INTEGER = re.compile(r"(?:\d+[ws])?(\w+)")
 
 
@@ -111,8 +114,12 @@ class Arithmetic:
     LEVELS = (  # loosest first
         ("||",),
         ("&&",),
+        ("|",),
+        ("^",),
+        ("&",),
         ("==", "!="),
         ("<", "<=", ">", ">="),
+        ("<<", ">>"),
         ("+", "-"),
         ("*", "/", "%"),
     )
@@ -131,7 +138,7 @@ class Arithmetic:
                 plain.append(Token("number", str(int(name in macros)), token.where, False))
             else:
                 plain.append(token)
-        self.tokens = Expansion(macros, plain).run()
+        self.tokens = _shifts_joined(Expansion(macros, plain).run())
         self.at = 0
 
     def value(self) -> int:
@@ -180,9 +187,25 @@ class Arithmetic:
         return P4Error(self.where, f"#if: found {text}, expected an expression of integers")
 
 
+def _shifts_joined(tokens: Sequence[Token]) -> list[Token]:
+    """`>>` is two tokens, since it may close two lists of types."""
+    joined: list[Token] = []
+    for token in tokens:
+        if token.text == ">" and token.joined and joined and joined[-1].text == ">":
+            joined[-1] = joined[-1]._replace(text=">>")
+        else:
+            joined.append(token)
+    return joined
+
+
 _OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "||": lambda a, b: bool(a) or bool(b),
     "&&": lambda a, b: bool(a) and bool(b),
+    "|": lambda a, b: a | b,
+    "^": lambda a, b: a ^ b,
+    "&": lambda a, b: a & b,
+    "<<": lambda a, b: a << min(b, MAX_SHIFT) if b >= 0 else 0,
+    ">>": lambda a, b: a >> b if b >= 0 else 0,
     "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
     "<": lambda a, b: a < b,

@@ -7,6 +7,7 @@ from switch.lang.errors import P4Error
 from switch.lang.expressions import kept
 from switch.lang.ir import Bool, Where
 from switch.lang.values import Frame, Group, Listed, Result, Value, validity
+from switch.lang.walking import reads
 
 
 def assign(
@@ -25,7 +26,7 @@ def assign(
             raise P4Error(tree.where, f"{spelled} cannot be assigned: it can only be read")
         group = operations.convert(value, target.type, where)
         assert isinstance(group, Group)
-        if isinstance(value, Listed):
+        if isinstance(value, Listed) and _mixed(target, group):
             group = _kept(frame, group)
         move(frame, target, group, tree.where)
     else:
@@ -42,6 +43,11 @@ def store(frame: Frame, target: Value, source: Value, where: Where) -> None:
     place = target.place
     assert place is not None
     frame.emit(ir.Assign(place.path, source.expression, place.high, place.low, where))
+
+
+def _mixed(target: Group, source: Group) -> bool:
+    written = {leaf.place.path for leaf in target.leaves() if leaf.place is not None}
+    return bool(written & reads(*(leaf.expression for leaf in source.leaves())))
 
 
 def _kept(frame: Frame, group: Group) -> Group:

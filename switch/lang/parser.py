@@ -29,6 +29,26 @@ _OPERATORS = frozenset((
     "OR", "XOR", "SHIFT_LEFT", "CONCATENATE", "SAME", "UNEQUAL", "LESS", "LESS_EQUAL", "MORE",
     "MORE_EQUAL", "BOTH", "EITHER", "QMARK", "OPEN_TYPES", "CLOSE_JOINED",
 ))  # fmt: skip
+_TYPES = frozenset(("BIT", "INT", "BOOL", "ERROR", "VOID", "STRING_TYPE", "TYPE"))
+_GROUPS = (
+    (
+        frozenset(("HEADER", "STRUCT", "CONTROL")),
+        frozenset((
+            "HEADER", "STRUCT", "ENUM", "ERROR", "MATCH_KIND", "TYPEDEF", "NEW_TYPE", "CONST",
+            "ACTION", "PARSER", "CONTROL", "TYPE", "SEMICOLON", "ANNOTATION",
+        )),
+        "a declaration",
+    ),
+    (
+        frozenset(("IF", "SWITCH", "EXIT")),
+        frozenset((
+            "IF", "SWITCH", "EXIT", "RETURN", "CONST", "SEMICOLON", "OPEN_BRACE", "ANNOTATION",
+            *_TYPES, *_EXPRESSION_STARTS,
+        )),
+        "a statement",
+    ),
+)  # fmt: skip
+"""What is there when a group is meant, the whole group, and its name."""
 _CONTEXTUAL = frozenset(("KEY", "ACTIONS", "ENTRIES", "STATE", "NEW_TYPE", "APPLY", "TYPE"))
 
 
@@ -81,19 +101,23 @@ def _in_words(terminals: set[str], grammar: Lark) -> str:
     """What could have come, the many ways to go on with an expression as one."""
     spelled = {each.name: each.pattern.value for each in grammar.terminals}
     words = []
+    for starts, group, called in _GROUPS:
+        if terminals >= starts:
+            terminals -= group
+            words.append(called)
     if terminals >= {"NAME", "NUMBER", "OPEN"}:
         terminals -= _EXPRESSION_STARTS
         words.append("an expression")
     if len(terminals & _OPERATORS) > 2:
         terminals -= _OPERATORS
-        if terminals >= {"DOT"}:
-            terminals -= {"DOT", "LSQB", "OPEN"}
         words.append("an operator")
+    if terminals > {"DOT", "LSQB"}:  # any value may go on with these: they tell nothing
+        terminals -= {"DOT", "LSQB", "OPEN", "OPEN_TYPES"}
     if "NAME" in terminals:
         terminals -= {"NAME"} | _CONTEXTUAL
         words.append("a name")
     if terminals >= {"TYPE", "BIT", "INT"}:
-        terminals -= {"TYPE", "BIT", "INT", "BOOL", "ERROR", "VOID", "STRING_TYPE"}
+        terminals -= _TYPES
         words.append("a type")
     plain = {"TYPE": "a type", "NUMBER": "a number", "ANNOTATION": "an annotation",
              "$END": "the end of the program", "CLOSE_JOINED": ">"}  # fmt: skip

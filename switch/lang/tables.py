@@ -154,7 +154,7 @@ def _key(frame: Frame, tree: syntax.Key) -> tuple[ir.Key, Value]:
         raise P4Error(tree.where, f"{tree.kind} is no way to match; known are {known}")
     value = operations.scalar(evaluate(frame, tree.expression), tree.where)
     if tree.kind in ("lpm", "range", "ternary") and not isinstance(carrier(value.type), Bits):
-        raise P4Error(tree.where, f"a {tree.kind} key of {value.type}: expected bits")
+        raise P4Error(tree.where, f"{_a(tree.kind)} key of {value.type}: expected bits")
     kind: _Kind = tree.kind  # type: ignore[assignment]  # checked above
     return ir.Key(value.expression, kind, printer.expression(tree.expression)), value
 
@@ -269,7 +269,7 @@ def match_of(frame: Frame, tree: syntax.Expression, subject: Value, kind: str) -
             return ir.Match("any")
         case syntax.Masked(value, mask):
             if kind not in ("ternary", "lpm", "select"):
-                raise P4Error(tree.where, f"&&& for a {kind} key: expected a value")
+                raise P4Error(tree.where, f"&&& for {_a(kind)} key: expected a value")
             bits = _known(frame, mask, subject, tree.where)
             if kind == "lpm" and (~bits & ones) & ((~bits & ones) + 1):
                 raise P4Error(tree.where, f"the mask {bits:#x} of an lpm key: expected ones, then "
@@ -278,7 +278,7 @@ def match_of(frame: Frame, tree: syntax.Expression, subject: Value, kind: str) -
             return ir.Match("lpm" if kind == "lpm" else "ternary", masked, bits)
         case syntax.Range(low, high):
             if kind not in ("range", "select"):
-                raise P4Error(tree.where, f".. for a {kind} key: expected a value")
+                raise P4Error(tree.where, f".. for {_a(kind)} key: expected a value")
             first = _known(frame, low, subject, tree.where)
             last = _known(frame, high, subject, tree.where)
             if first > last:
@@ -288,6 +288,10 @@ def match_of(frame: Frame, tree: syntax.Expression, subject: Value, kind: str) -
     if kind in ("ternary", "lpm"):
         return ir.Match("ternary" if kind == "ternary" else "lpm", found, ones)
     return ir.Match("range", found, 0, found) if kind == "range" else ir.Match("exact", found)
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _known(frame: Frame, tree: syntax.Expression, subject: Value, where: Where) -> int:
