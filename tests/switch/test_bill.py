@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from switch.bill import NAMES, Target, bill, described, load
 from switch.bill.stages import PASSES_MAX, lay_out, levels
 from switch.lang import ir
+from switch.lang import load as load_program
 from switch.lang.ir import Action, Apply, Assign, Bits, If, Match, Read
 from tests.switch.lang.programs import (
     BOOL,
@@ -26,6 +28,7 @@ from tests.switch.lang.programs import (
     table,
 )  # fmt: skip
 
+ROOT = Path(__file__).parents[2]
 A, B, C, D = (read(f"meta.{name}", 16) for name in "abcd")
 VARIABLES: dict[str, ir.Type] = {f"meta.{name}": Bits(16) for name in "abcdxyz"} | {
     "meta.hit": BOOL
@@ -281,6 +284,35 @@ def test_the_bill_as_json_and_as_text() -> None:
     text = described(cost)
     assert text.endswith("It fits tofino.")
     assert "ingress.dispatch  ingress" in text
+
+
+# The project's programs
+
+
+@cache
+def own(name: str) -> ir.Program:
+    sizes = {"ACCEPTORS": 5, "VALUE_BYTES": 32}
+    return load_program(ROOT / "switch" / "p4" / f"{name}.p4", sizes)
+
+
+def test_the_acceptor_needs_what_its_registers_say() -> None:
+    made = own("acceptor")
+    cost = bill(made, load("bmv2"))
+    assert cost.fits
+    groups, window = made.constants["GROUPS"], made.constants["WINDOW"]
+    by_group = 32 + 32 + 64 + 64 + 32 * 5
+    by_slot = 64 + 32 + 32 + 16 + 8 * 32
+    assert sum(each.bits for each in cost.registers) == groups * (by_group + window * by_slot)
+    assert {each.control for each in cost.registers} == {"ingress"}
+
+
+def test_why_the_acceptor_is_no_tofino_program_as_it_is_written() -> None:
+    """A vote is compared and stored in different stages, and its value is wider than a cell."""
+    lacking = "\n".join(str(each) for each in bill(own("acceptor"), load("tofino")).excess)
+    assert "stages that access Acceptor.slot_round" in lacking
+    assert "bits of a cell of Acceptor.slot_value" in lacking
+    coordinator = bill(own("coordinator"), load("tofino"))
+    assert coordinator.stages["ingress"] <= 12
 
 
 # Targets
