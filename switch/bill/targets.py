@@ -29,7 +29,7 @@ class Target:
     stage_tables: int | None = None
     stage_registers: int | None = None
     stage_sram_bits: int | None = None
-    """For exact tables, registers and counters; a register or counter lies in one stage."""
+    """For exact tables and registers; a register lies in one stage."""
     stage_tcam_bits: int | None = None
     """For ternary, lpm and range keys."""
     packet_bits: int | None = None

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -84,6 +85,18 @@ def test_a_configured_switch_forwards_spreads_and_drops(tmp_path: Path) -> None:
     assert switch.process(1, b"\x2f\x00") == [(1, b"\x2f\x00")]
     assert switch.process(1, b"\x09\x00") == [(1, b"\x09\x07"), (2, b"\x09\x08")]
     assert switch.process(1, b"\x05\x00") == []
+
+
+def test_trap_11_no_frame_stops_a_switch(tmp_path: Path) -> None:
+    switch, _ = configured(tmp_path)
+    random = Random(11)
+    for _ in range(1500):
+        frame = random.randbytes(random.choice((0, 1, 2, 3, 64, 1500)))
+        for port, packet in switch.process(random.randrange(512), frame):
+            assert port in (1, 2)
+            assert len(packet) == len(frame)
+    assert switch.statistics.packets_in == 1500
+    assert switch.statistics.parser_errors.keys() == {"PacketTooShort"}
 
 
 def test_flags_say_ports_and_groups() -> None:
