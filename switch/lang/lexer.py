@@ -57,7 +57,7 @@ class Lexer:
     def __init__(self, terminals: Mapping[str, str], tokens: Sequence[Token]) -> None:
         self._terminals = terminals  # by text, of keywords and marks
         self._tokens = tokens
-        self._types = BUILT_IN_TYPES | frozenset(_declared_types(tokens))
+        self._types = types_of(tokens)
         self._at = 0
 
     def run(self) -> Iterator[Placed]:
@@ -131,22 +131,30 @@ class Lexer:
                 return Placed.of("ANNOTATION", f"@{name}{opening}{inner}{words[-1]}", where)
 
 
+def types_of(tokens: Sequence[Token]) -> frozenset[str]:
+    """The names that are types in a program."""
+    return BUILT_IN_TYPES | frozenset(_declared_types(tokens))
+
+
 def _declared_types(tokens: Sequence[Token]) -> Iterator[str]:
     for at, token in enumerate(tokens):
-        after = tokens[at + 1 :]
-        if token.text in ("header", "struct", "parser", "control", "enum"):
-            if token.text == "enum" and after[:1] and after[0].text == "bit":
-                closing = next((i for i, each in enumerate(after) if each.text == ">"), 0)
-                after = after[closing + 1 :]
-            elif token.text == "enum" and len(after) > 1 and after[1].kind == "name":
-                after = after[1:]
-            if after and after[0].kind == "name":
-                yield after[0].text
+        if token.text in ("header", "struct", "parser", "control"):
+            yield from _named(tokens, at + 1)
+        elif token.text == "enum":  # enum bit<8> name, enum type name, enum name
+            behind = at + 1
+            while behind + 1 < len(tokens) and tokens[behind + 1].text not in ("{", ";"):
+                behind += 1
+            yield from _named(tokens, behind)
         elif token.text == "typedef" or _begins_new_type(tokens, at):
-            for i, each in enumerate(after):
-                if each.text == ";" and i:
-                    yield after[i - 1].text
-                    break
+            end = at + 1
+            while end < len(tokens) and tokens[end].text != ";":
+                end += 1
+            yield from _named(tokens, end - 1)
+
+
+def _named(tokens: Sequence[Token], at: int) -> Iterator[str]:
+    if at < len(tokens) and tokens[at].kind == "name":
+        yield tokens[at].text
 
 
 def _begins_new_type(tokens: Sequence[Token], at: int) -> bool:

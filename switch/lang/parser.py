@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +17,7 @@ from switch.lang import source
 from switch.lang.builder import Builder
 from switch.lang.errors import P4Error
 from switch.lang.ir import Where
-from switch.lang.lexer import Lexer, Placed
+from switch.lang.lexer import Lexer, Placed, types_of
 from switch.lang.source import Source
 from switch.lang.syntax import Program
 
@@ -92,7 +93,11 @@ def _explained(error: UnexpectedToken, program: Source) -> P4Error:
     token = error.token
     expected = _in_words(set(error.accepts or error.expected), _grammar())
     if isinstance(token, Placed):
-        return P4Error(token.where, f"found {token}, expected {expected}")
+        hint = ""
+        if token.type == "NAME" and "TYPE" in error.expected:  # misspelt, most often
+            close = get_close_matches(token, sorted(types_of(program.tokens)), n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; no type has that name"
+        return P4Error(token.where, f"found {token}, expected {expected}{hint}")
     where = program.tokens[-1].where if program.tokens else Where(program.file, 1, 1)
     return P4Error(where, f"the program ends here, expected {expected}")
 
