@@ -47,10 +47,6 @@ PROPOSE_CHUNK = 256
 PROPOSE_EVERY_S = 0.001
 """After a takeover the values found are proposed so many at a time, so often: a whole window at
 once would overrun every socket buffer on its way."""
-FILL_CHUNK = 256
-FILL_EVERY_S = 0.004
-"""An acceptor that joins again waits until a window of instances is chosen and checkpointed: of no
-load come so many no-ops, so often, which takes a second and leaves the cores to clients."""
 BEATS_AFTER_NEWS = 4
 """Acceptors and learners hear every heartbeat until they have been told of a change so many times,
 then one of `idle_beats`: what says nothing new wakes them for nothing, and an idle cluster is to
@@ -514,10 +510,10 @@ class Coordinator:
         sequencer = self.sequencer
         if not self._waiting and sequencer.room:  # else requests move the log on by themselves
             first = sequencer.next
-            self._fill(min(self._fill_through + 1, first + FILL_CHUNK), effects)
+            self._fill(min(self._fill_through + 1, first + sequencer.fill_chunk), effects)
             self.counters["filled"] += sequencer.next - first
         done = sequencer.next > self._fill_through
-        pause_s = FILL_EVERY_S if sequencer.room else self.timing.retry_s
+        pause_s = sequencer.fill_every_s if sequencer.room else self.timing.retry_s
         self._fill_at = None if done else now + pause_s
 
     # Progress ------------------------------------------------------------------------------------

@@ -94,7 +94,8 @@ class Promises:
         self.low = max(self.low, m.low)
         if held is None or m.incarnation > held.incarnation:
             early = self._early.pop((acceptor, m.incarnation), set())
-            by_name = acceptor in self._uncountable
+            # Who is to be asked one by one has counted nothing: maybe there is nothing to ask for.
+            by_name = acceptor in self._uncountable or summary.votes == wire.ASK_ONE_BY_ONE
             self._reports[acceptor] = Report(summary, m.instance, m.incarnation, early, by_name)
 
     def _add_votes(self, acceptor: int, incarnation: int, rows: Rows) -> None:

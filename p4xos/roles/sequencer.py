@@ -21,6 +21,12 @@ from p4xos.wire import Frame, Rows, Type
 class Sequencer:
     """Gives each request the next instance; its registers are written by whoever runs phase 1."""
 
+    fill_chunk = 256
+    fill_every_s = 0.004
+    """An acceptor that joins again waits until a window of instances is chosen and checkpointed:
+    of no load come so many no-ops, so often, which takes a second and leaves the cores to
+    clients."""
+
     def __init__(
         self, *, frame: Frame, window: int, value_bytes: int, scalar_below: int = SCALAR_BELOW
     ) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from p4xos.config import Cluster
+from p4xos.config import Cluster, Timing
 from p4xos.wire import Frame
 from switch.control.acceptor import SwitchAcceptor
 from switch.control.p4_plane import VALUE_SIZES, P4Plane
 from switch.control.plan import Plan
 from switch.control.sequencer import SwitchSequencer
 
-WINDOW = 1024
-"""Of a new cluster: in a takeover a switch is asked for one instance at a time, so that a larger
-window of votes takes seconds."""
+WINDOW = 256
+"""Of a new cluster: in a takeover a switch is asked for one instance at a time, and one that joins
+again waits for a window of instances. At some thousand packets a second a larger one takes seconds.
+"""
+TIMING = Timing(
+    heartbeat_s=0.2, takeover_timeout_s=1.0, gap_timeout_s=0.1, retry_s=0.3, deadline_s=20.0
+)  # fmt: skip
+"""Of a new cluster: what is slow is not to be taken for dead."""
 
 
 class P4Planes:
@@ -21,7 +26,9 @@ class P4Planes:
 
     def fit(self, cluster: Cluster) -> Cluster:
         """As p4xos.planes.DataPlanes."""
-        return replace(cluster, window=WINDOW, value_bytes=max(VALUE_SIZES))
+        return replace(
+            cluster, window=WINDOW, value_bytes=max(VALUE_SIZES), timing=TIMING
+        )
 
     def acceptor(self, cluster: Cluster, frame: Frame) -> SwitchAcceptor:
         """As p4xos.planes.DataPlanes."""

@@ -27,6 +27,11 @@ from switch.control.plan import Plan
 class SwitchSequencer(Sequencer):
     """Numbers requests on a data plane while the coordinator serves, by itself before that."""
 
+    fill_chunk = 16
+    fill_every_s = 0.02
+    """An interpreter takes some thousand packets a second, and bmv2 loses what comes at once beyond
+    32: no-ops of nobody's are not to keep it from its heartbeats."""
+
     def __init__(self, plane: DataPlane, plan: Plan) -> None:
         """Inactive, here and there.
 

@@ -63,6 +63,15 @@ def test_an_acceptor_is_complete_with_all_the_votes_it_counts() -> None:
     assert (collected.found(1), collected.found(2)) == (b"one", b"two")
 
 
+def test_acceptors_to_be_asked_one_by_one_that_hold_nothing_are_complete() -> None:
+    """PROTOCOL 3: a switch counts nothing; where there is nothing to ask, its summary is all."""
+    collected = promises()
+    collected.add(summary(0, ROUND, NONCE, votes=wire.ASK_ONE_BY_ONE))
+    assert collected.quorum() is None
+    collected.add(summary(1, ROUND, NONCE, votes=wire.ASK_ONE_BY_ONE))
+    assert collected.quorum() == (0, 1)
+
+
 def test_votes_may_overtake_their_summary() -> None:
     """PROTOCOL 4: datagrams are reordered; what came early counts."""
     collected = promises()

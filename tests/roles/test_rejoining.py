@@ -11,9 +11,9 @@ import pytest
 
 from p4xos import wire
 from p4xos.effects import ACCEPTORS, COORDINATORS, LEARNERS, Effects, Role, To
-from p4xos.roles.coordinator import FILL_CHUNK, FILL_EVERY_S
 from p4xos.roles.promises import Promises
 from p4xos.roles.rejoining import ASK_EVERY_S, ForgetfulAcceptor, Stage
+from p4xos.roles.sequencer import Sequencer
 from p4xos.wire import Message, Type
 from tests.roles.helpers import (
     VALUE_BYTES,
@@ -230,7 +230,7 @@ def test_an_idle_coordinator_fills_up_to_where_silence_ends() -> None:
 
 
 def test_filling_waits_for_the_window_and_for_requests() -> None:
-    assert FILL_CHUNK > WINDOW
+    assert Sequencer.fill_chunk > WINDOW
     role = serving().coordinator
     first = role.sequencer.next
     role.step(make(Type.RECOVERING, instance=first + WINDOW, sender=1), 100.0)
@@ -241,7 +241,7 @@ def test_filling_waits_for_the_window_and_for_requests() -> None:
     for one in range(2):
         role.step(checkpoint(one, first + 3), 100.0)
     assert role.sequencer.next > room_from  # the request came first
-    role.tick(100.0 + FILL_EVERY_S + role.timing.retry_s)
+    role.tick(100.0 + Sequencer.fill_every_s + role.timing.retry_s)
     assert role.sequencer.next >= first + WINDOW
 
 

@@ -1,0 +1,127 @@
+"""Simulated clusters whose acceptors and sequencers are P4 programs.
+
+An acceptor keeps the numpy one beside it, in step: the simulator's checkers look into that, its
+records are what the simulated disk keeps, and its registers are compared with the switch's. What
+is sent is what the switch sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from p4xos.effects import Effects
+from p4xos.roles.acceptor import Acceptor
+from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
+from p4xos.testing.simulator.processes import Classes
+from p4xos.testing.simulator.scenario import Scenario, draw
+from p4xos.wire import Frame, Rows
+from switch.control.acceptor import SwitchAcceptor
+from switch.control.backend import SLOT_REGISTERS, pack_seen
+from switch.control.p4_plane import P4Plane
+from switch.control.sequencer import SwitchSequencer
+from tests.switch.planes import plan
+
+VALUE_BYTES = 64
+GROUP_REGISTERS = ("floor", "highest_round", "low", "highest", "seen")
+COMPARE_SLOTS_EVERY = 64
+
+
+class SwitchedAcceptor(Acceptor):
+    """Sends what a switch sends."""
+
+    def __init__(
+        self, *, frame: Frame, acceptors: int, window: int, value_bytes: int,
+        incarnation: int = 0, scalar_below: int = 8,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            frame=frame, acceptors=acceptors, window=window, value_bytes=value_bytes,
+            incarnation=incarnation, scalar_below=scalar_below,
+        )  # fmt: skip
+        self.plane = P4Plane()
+        self.switch = SwitchAcceptor(
+            self.plane,
+            plan("acceptor", frame.sender, window=window, value_bytes=value_bytes,
+                 acceptors=acceptors, cluster=frame.cluster, group=frame.group),
+        )  # fmt: skip
+        self.steps = 0
+
+    def restore(self, records: Sequence[Rows]) -> None:
+        """A switch has no disk: here it gets from the simulated one what it held."""
+        super().restore(records)
+        self.switch.begin()
+        self.plane.write("seen", pack_seen(self.seen))
+        for name in ("floor", "highest_round", "low", "highest"):
+            self.plane.write(name, getattr(self, name))
+        for index in np.flatnonzero(self.slot_instance).tolist():
+            length = int(self.slot_length[index])
+            value = self.slot_value[index, :length].tobytes().ljust(self.value_bytes, b"\0")
+            self.plane.write("slot_value", int.from_bytes(value, "big"), index)
+            for name in SLOT_REGISTERS[:-1]:
+                self.plane.write(name, int(getattr(self, name)[index]), index)
+        self.plane.open(self.incarnation)
+
+    def join(self, *, incarnation: int, round: int, low: int, seen: tuple[int, ...]) -> Rows:
+        record = super().join(incarnation=incarnation, round=round, low=low, seen=seen)
+        told = self.switch.join(incarnation=incarnation, round=round, low=low, seen=seen)
+        assert np.array_equal(record, told)
+        return record
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        effects = super().step(rows.copy(), now)
+        sent = self.switch.step(rows, now).send
+        self.compare()
+        return effects._replace(send=sent)
+
+    def compare(self) -> None:
+        """The switch holds what the numpy acceptor holds."""
+        held = {name: self.plane.read(name) for name in GROUP_REGISTERS}
+        assert held == {
+            "floor": self.floor, "highest_round": self.highest_round, "low": self.low,
+            "highest": self.highest, "seen": pack_seen(self.seen),
+        }  # fmt: skip
+        self.steps += 1
+        if self.steps % COMPARE_SLOTS_EVERY == 0:
+            for name in SLOT_REGISTERS[:-1]:
+                slots = [self.plane.read(name, index) for index in range(self.window)]
+                assert slots == getattr(self, name).tolist(), name
+
+
+class SwitchedCoordinator(Coordinator):
+    """Its sequencer is a switch."""
+
+    def __init__(
+        self, *, frame: Frame, coordinators: tuple[int, ...], acceptors: int, learners: int,
+        window: int, value_bytes: int, random: Callable[[], float], now: float,
+        last_round: int = 0, timing: CoordinatorTiming | None = None,
+        queue_messages: int = 65_536, scalar_below: int = 8,
+    ) -> None:  # fmt: skip
+        loaded = plan(
+            "coordinator", frame.sender, window=window, value_bytes=value_bytes,
+            acceptors=acceptors, cluster=frame.cluster, group=frame.group,
+        )  # fmt: skip
+        super().__init__(
+            frame=frame, coordinators=coordinators, acceptors=acceptors, learners=learners,
+            window=window, value_bytes=value_bytes, random=random, now=now, last_round=last_round,
+            timing=timing, queue_messages=queue_messages, scalar_below=scalar_below,
+            sequencer=SwitchSequencer(P4Plane(), loaded),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SwitchedClasses(Classes):
+    """Those of `Classes` that a switch replaces."""
+
+    acceptor: type[Acceptor] = SwitchedAcceptor
+    coordinator: type[Coordinator] = SwitchedCoordinator
+
+
+def scenario(seed: int) -> Scenario:
+    """The seed's, small enough for an interpreter, every crash taking what was held with it."""
+    drawn = draw(seed)
+    return replace(
+        drawn, value_bytes=VALUE_BYTES, window=min(drawn.window, 64), real_log=False,
+        bursts=min(drawn.bursts, 12), burst_commands=min(drawn.burst_commands, 4), forgets=1.0,
+    )  # fmt: skip
