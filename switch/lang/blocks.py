@@ -348,6 +348,7 @@ class _State:
 
     def _apply(self, instance: InstanceName, call: syntax.Call) -> None:
         """This state ends before the other parser's start; a new one goes on behind its accept."""
+        instance.bound = None  # its states are made anew each time, and its variables with them
         binding = _Binding(self.frame, instance, call)
         instance.bound = binding.meanings
         short = instance.path.rpartition(".")[2]

@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[3]
 PROGRAMS = [
     ROOT / "switch" / "p4" / "coordinator.p4",
     ROOT / "switch" / "p4" / "acceptor.p4",
-    *(Path(__file__).parent / "examples" / f"{name}.p4" for name in ("router", "calculator", "firewall")),
-]  # fmt: skip
+    *sorted((Path(__file__).parent / "examples").glob("*r.p4")),
+    Path(__file__).parent / "examples" / "firewall.p4",
+]
 
 RARE = """\
 #include <v1model.p4>
