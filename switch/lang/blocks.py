@@ -11,7 +11,7 @@ from switch.lang.expressions import declare, evaluate, find, meaning_of, read_on
 from switch.lang.ir import Bits, Where
 from switch.lang.moving import assign
 from switch.lang.returns import without_returns
-from switch.lang.tables import declare_action, declare_table, match_of
+from switch.lang.tables import declare_action, declare_table, exits, match_of
 from switch.lang.types import Extern, Type
 from switch.lang.values import (
     BlockName,
@@ -56,6 +56,7 @@ def declare_instance(frame: Frame, tree: syntax.Instance) -> None:
     if isinstance(meaning, BlockName):
         constructor = _constructor(frame, meaning, tree.arguments, tree.where)
         instance = InstanceName(meaning.tree, meaning.scope, frame.named(tree.name), constructor)
+        frame.unit.instances.add(instance.path)
         frame.scope.declare(tree.name, instance, tree.where)
         return
     if not isinstance(meaning, TypeName) or not isinstance(meaning.type, Extern):
@@ -173,8 +174,11 @@ class _Binding:
         self._back.append((given, variable, spelled))
         return variable
 
-    def finish(self) -> None:
-        """Copies back what was not handed over as it is."""
+    def finish(self, where: Where, exits: bool) -> None:
+        """Copies back what was not handed over as it is; an exit would leave that out."""
+        if self._back and exits:
+            raise unsupported(where, f"exit in {self.instance.tree.name}, whose changed arguments "
+                              "overlap or are slices; hand it variables of their own")  # fmt: skip
         for target, value, spelled in self._back:
             assign(self.frame, target, value, spelled, spelled.where)
 
@@ -221,7 +225,7 @@ def apply_block(frame: Frame, owner: InstanceName | BlockName, call: syntax.Call
         inlined = Frame(frame.unit, owner.path, owner.scope, "control")
         owner.body = without_returns(inlined, owner.body)
     frame.block += [*owner.prologue, *owner.body]
-    binding.finish()
+    binding.finish(call.where, exits(frame.unit, owner.body))
 
 
 def _unnamed(frame: Frame, block: BlockName, where: Where) -> InstanceName:
@@ -357,4 +361,4 @@ class _State:
         lower_parser(self.frame.unit, instance, prefix, after)
         self.name = after
         self.frame.block = []
-        binding.finish()
+        binding.finish(call.where, False)

@@ -78,14 +78,6 @@ def resolve(frame: Frame, tree: syntax.Type) -> Type:
             return meaning.type
 
 
-def resolve_scalar(frame: Frame, tree: syntax.Type, what: str) -> Scalar:
-    """A type of bits, bool, or what is made of them."""
-    type_ = resolve(frame, tree)
-    if not isinstance(type_, Scalar):
-        raise P4Error(tree.where, f"{what} of type {type_}: expected bits, a bool or an enum")
-    return type_
-
-
 # Variables
 
 

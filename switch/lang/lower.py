@@ -10,6 +10,7 @@ from switch.lang.blocks import apply_block, declare_instance, lower_control, low
 from switch.lang.calls import FUNCTIONS
 from switch.lang.errors import P4Error, unsupported
 from switch.lang.expressions import declare, evaluate, find, read_only, resolve
+from switch.lang.flow import check_tables
 from switch.lang.ir import NOWHERE, Bits, Where
 from switch.lang.lexer import BUILT_IN_TYPES
 from switch.lang.tables import NO_ACTION, declare_action
@@ -232,6 +233,14 @@ class _Switch:
             for role, each in zip(roles, tree.arguments, strict=True)
         }
 
+        used: dict[str, str] = {}
+        for role, instance in self.blocks.items():
+            name = instance.tree.name
+            if name in used and instance.tree.locals:  # its tables would be there twice
+                raise unsupported(tree.where, f"{name} as {used[name]} and as {role}; declare one "
+                                  "for each")  # fmt: skip
+            used[name] = role
+
     def _block(self, role: str, tree: syntax.Expression) -> InstanceName:
         call = tree if isinstance(tree, syntax.Call) else None
         if call is None or not isinstance(call.operand, syntax.Name):
@@ -265,6 +274,8 @@ class _Switch:
         for role in ("verify", "update"):
             _only(controls[role], ir.Checksum, f"{role}_checksum calls")
         _only(controls["deparser"], ir.Emit, "emit calls")
+        for role in ("ingress", "egress"):
+            check_tables(controls[role])
         unit = self.unit
         for counter in unit.counters.values():
             if counter.size == 0 and counter.table is None:

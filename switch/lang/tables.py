@@ -20,6 +20,7 @@ from switch.lang.values import (
     Group,
     Scope,
     TableName,
+    Unit,
     Value,
     kind_of,
 )
@@ -53,8 +54,8 @@ def declare_action(frame: Frame, tree: syntax.Action) -> None:
         if isinstance(each.variable, Value) and each.variable.place is not None
     )
     frame.unit.actions[name] = ir.Action(name, given, block, tree.where)
-    exits = _exits(frame, block)
-    frame.scope.declare(tree.name, ActionName(name, parameters, exits), tree.where)
+    meaning = ActionName(name, parameters, exits(frame.unit, block))
+    frame.scope.declare(tree.name, meaning, tree.where)
 
 
 def _parameter(frame: Frame, tree: syntax.Parameter) -> ActionParameter:
@@ -67,16 +68,19 @@ def _parameter(frame: Frame, tree: syntax.Parameter) -> ActionParameter:
     return ActionParameter(tree.name, tree.direction, type_, variable)
 
 
-def _exits(frame: Frame, block: ir.Block) -> bool:
+def exits(unit: Unit, block: ir.Block) -> bool:
+    """Whether a block may end the control, itself or by an action."""
     for statement in block:
         match statement:
             case ir.Exit():
                 return True
-            case ir.If(_, then, other):
-                if _exits(frame, then) or _exits(frame, other):
-                    return True
-            case ir.Call(name):
-                if _exits(frame, frame.unit.actions[name].body):
+            case ir.If(_, then, other) if exits(unit, then) or exits(unit, other):
+                return True
+            case ir.Call(name) if exits(unit, unit.actions[name].body):
+                return True
+            case ir.Apply(name):
+                actions = unit.tables[name].actions
+                if any(exits(unit, unit.actions[each].body) for each in actions):
                     return True
     return False
 

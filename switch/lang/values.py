@@ -244,14 +244,14 @@ class Unit:
     constants: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=lambda: list(ir.STANDARD_ERRORS))
     instances: set[str] = field(default_factory=set)
-    """Paths of instances that the text does not name."""
+    """Paths of the controls and parsers that are put in."""
     apply_block: Callable[[Frame, InstanceName | BlockName, syntax.Call], None] | None = None
     """What applies controls: `switch.lang.blocks`, which stands above the statements."""
 
     def free(self, wanted: str) -> str:
         """A path that no variable has yet."""
         path, count = wanted, 1
-        while path in self.variables or path in self.headers:
+        while any(each == path or each.startswith(f"{path}.") for each in self.variables):
             count += 1
             path = f"{wanted}${count}"
         return path
@@ -273,9 +273,9 @@ class Frame:
         """The full name of what is declared here."""
         return f"{self.prefix}.{name}" if self.prefix else name
 
-    def inner(self, scope: Scope | None = None) -> Frame:
+    def inner(self) -> Frame:
         """Names of its own, the same block."""
-        frame = Frame(self.unit, self.prefix, scope or Scope(self.scope), self.kind)
+        frame = Frame(self.unit, self.prefix, Scope(self.scope), self.kind)
         frame.block = self.block
         return frame
 

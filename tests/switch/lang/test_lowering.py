@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switch.lang import ir
+from switch.lang import ir, load
 from switch.lang.errors import P4Error
 from switch.lang.interpreter import Interpreter
 from switch.lang.ir import Assign, Bits, Bool, Const, If, Read, Return
 from switch.lang.returns import without_returns
 from switch.lang.types import STANDARD_METADATA, Scalar, carrier
 from switch.lang.values import Frame, Scope, Unit
-from tests.switch.lang.texts import program
+from tests.switch.lang.texts import FILE, program, text
 
 
 def run(made: ir.Program, packet: bytes = b"\x01\x02\x00\x03") -> bytes:
@@ -190,8 +190,8 @@ def test_exit_ends_the_control_from_within_an_action() -> None:
 @pytest.mark.parametrize(("kind", "value"), [(1, 10), (2, 20), (3, 20), (4, 40), (9, 40)])
 def test_switch_on_a_value(kind: int, value: int) -> None:
     cases = "1: { meta.wide = 10; hdr.tag.kind = 4; } 2: 3: { meta.wide = 20; }"
-    text = f"switch (hdr.tag.kind) {{ {cases} default: {{ meta.wide = 40; }} }}"
-    assert result(text, packet=bytes((kind, 2, 0, 3))) == value
+    body = f"switch (hdr.tag.kind) {{ {cases} default: {{ meta.wide = 40; }} }}"
+    assert result(body, packet=bytes((kind, 2, 0, 3))) == value
 
 
 @pytest.mark.parametrize(("kind", "value"), [(1, 1), (2, 2), (3, 0), (9, 3)])
@@ -201,7 +201,7 @@ def test_switch_on_the_action_that_ran(kind: int, value: int) -> None:
         table t { key = { hdr.tag.kind: exact; } actions = { a; b; c; }
                   const entries = { 1: a(); 2: b(); 3: c(); } }
     """
-    text = """
+    body = """
         meta.wide = 0;
         switch (t.apply().action_run) {
             a: { meta.wide = 1; }
@@ -209,7 +209,7 @@ def test_switch_on_the_action_that_ran(kind: int, value: int) -> None:
             NoAction: { meta.wide = 3; }
         }
     """
-    assert result(text, table, packet=bytes((kind, 2, 0, 3))) == value
+    assert result(body, table, packet=bytes((kind, 2, 0, 3))) == value
 
 
 # Controls in controls
@@ -282,6 +282,24 @@ def test_an_argument_that_is_part_of_another_is_copied_or_refused() -> None:
         program("Both.apply(meta, meta.a);", "", top)
 
 
+def test_an_exit_never_loses_what_was_to_be_copied_back() -> None:
+    with pytest.raises(P4Error, match="not supported: exit in Inner, whose changed arguments"):
+        program("bit<32> x = 0; i.apply(x[15:0], 1);", "Inner(1) i;", INNER)
+    action = "action a(out bit<8> x) { x = 1; exit; }"
+    with pytest.raises(P4Error, match=r"not supported: exit in I\.a, which has out parameters"):
+        program("a(meta.a);", action)
+
+
+def test_a_control_with_tables_is_used_in_one_role() -> None:
+    """One without anything of its own may be both, as checksums that nobody makes."""
+    whole = text("", "action a() { }")
+    twice = whole.replace("V(), I(), E(), U()", "V(), I(), I(), V()")
+    with pytest.raises(P4Error, match="not supported: I as ingress and as egress; declare one"):
+        load(FILE, None, {FILE: twice})
+    once = whole.replace("V(), I(), E(), U()", "V(), I(), E(), V()")
+    assert load(FILE, None, {FILE: once}).update.name == "V"
+
+
 def test_an_instance_is_applied_with_the_same_arguments_each_time() -> None:
     with pytest.raises(P4Error, match="not supported: Inner applied again with other arguments"):
         program("bit<16> x = 0; i.apply(meta.wide, 1); i.apply(x, 1);", "Inner(1) i;", INNER)
@@ -289,8 +307,8 @@ def test_an_instance_is_applied_with_the_same_arguments_each_time() -> None:
 
 def test_an_out_header_is_invalid_at_first() -> None:
     top = "control New(out tag_t t) { apply { } }"
-    text = "New.apply(hdr.tag); meta.wide = hdr.tag.isValid() ? 16w1 : 16w2; hdr.tag.setValid();"
-    assert result(text, "", top) == 2
+    body = "New.apply(hdr.tag); meta.wide = hdr.tag.isValid() ? 16w1 : 16w2; hdr.tag.setValid();"
+    assert result(body, "", top) == 2
 
 
 # return
@@ -364,7 +382,7 @@ def parsed(parser: str, packet: bytes) -> bytes:
 
 def test_parsers_in_parsers() -> None:
     """A state goes on behind the accept of the one it applies; its reject is everybody's."""
-    text = """
+    whole = """
         parser Q(packet_in packet, inout tag_t t, out bit<8> found) {
             bit<8> count = 1;
             state start {
@@ -390,13 +408,13 @@ def test_parsers_in_parsers() -> None:
             }
         }
     """
-    assert parsed(text, bytes((2, 9, 9, 9))) == bytes((2, 0, 9, 9))
-    assert parsed(text, bytes((1, 9, 9, 9, 1, 8, 8, 8))) == bytes((1, 8, 2, 8))
-    assert parsed(text, bytes((3, 9, 9, 9))) == bytes((3, 9, 9, 9))
+    assert parsed(whole, bytes((2, 9, 9, 9))) == bytes((2, 0, 9, 9))
+    assert parsed(whole, bytes((1, 9, 9, 9, 1, 8, 8, 8))) == bytes((1, 8, 2, 8))
+    assert parsed(whole, bytes((3, 9, 9, 9))) == bytes((3, 9, 9, 9))
 
 
 def test_lookahead_of_a_header_takes_nothing() -> None:
-    text = """
+    body = """
         P {
             state start {
                 tag_t ahead = packet.lookahead<tag_t>();
@@ -408,13 +426,13 @@ def test_lookahead_of_a_header_takes_nothing() -> None:
             }
         }
     """
-    assert parsed(text, bytes((1, 2, 3, 4, 5))) == bytes((4, 1, 3, 4, 5))
+    assert parsed(body, bytes((1, 2, 3, 4, 5))) == bytes((4, 1, 3, 4, 5))
 
 
 def test_a_start_that_is_gone_back_to_must_not_begin_anew() -> None:
-    text = "P { bit<8> n = 0; state start { transition select(n) { 0: start; _: accept; } } }"
+    body = "P { bit<8> n = 0; state start { transition select(n) { 0: start; _: accept; } } }"
     with pytest.raises(P4Error, match="not supported: a transition to start in a parser whose"):
-        parsed(text, b"")
+        parsed(body, b"")
 
 
 # Tables
@@ -446,6 +464,27 @@ def test_matches_of_entries() -> None:
     assert [entry.call.arguments for entry in table.entries] == [(6, 1), (7, 0), (8, 1)]
     assert (table.actions, table.default) == (("I.a", "NoAction"), ir.ActionCall("NoAction"))
     assert (table.size, table.entries_are_const) == (1024, False)
+
+
+@pytest.mark.parametrize(
+    ("apply", "refused"),
+    [
+        ("t.apply(); t.apply();", True),
+        ("if (meta.flag) { t.apply(); } t.apply();", True),
+        ("if (t.apply().hit) { meta.a = t.apply().hit ? 8w1 : 8w2; }", True),
+        ("if (meta.flag) { t.apply(); } else { t.apply(); }", False),
+        ("if (meta.flag) { t.apply(); return; } t.apply();", False),
+        ("if (meta.flag) { exit; } else { t.apply(); exit; } t.apply();", False),
+    ],
+)
+def test_no_table_is_applied_twice_for_one_packet(apply: str, refused: bool) -> None:
+    table = "table t { key = { meta.a: exact; } actions = { NoAction; } }"
+    if not refused:
+        assert program(apply, table).tables
+        return
+    with pytest.raises(P4Error, match=r"not supported: I\.t applied twice for one packet") as told:
+        program(apply, table)
+    assert told.value.where.column == apply.rindex("t.apply") + 1
 
 
 # The program
