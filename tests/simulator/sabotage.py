@@ -14,6 +14,7 @@ from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator
 from p4xos.roles.learner import Learner
 from p4xos.roles.proposer import Proposer
+from p4xos.roles.reads import Answer, ReadIndex
 from p4xos.roles.rejoining import ForgetfulAcceptor, Stage
 from p4xos.roles.sessions import SequenceSet
 from p4xos.testing.checkers import unpack
@@ -252,8 +253,18 @@ class AsksOneAcceptor(Proposer):
     """Takes a single acceptor's answer for a read index."""
 
     def step(self, rows: Rows, now: float) -> Effects:
-        self._read_index._acceptors = 1
+        self._read_index.__class__ = TakesTheFirstReply
         return super().step(rows, now)
+
+
+class TakesTheFirstReply(ReadIndex):
+    """Whoever it comes from, and no matter what the others would tell."""
+
+    def reply(self, m: Message) -> Answer | None:
+        if not self.under_way or m.vround != self._nonce:
+            return None
+        self.stop()
+        return Answer(max(m.instance, m.low - 1), m.round)
 
 
 class JoinsReadsUnderWay(Proposer):
