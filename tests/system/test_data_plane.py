@@ -8,13 +8,16 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.processes import wait_until
 from kvstore.config import endpoints
+from p4xos import inquiries
 from p4xos.config import Cluster
 from p4xos.creation import CLUSTER_NAME
 from p4xos.planes import ENTRY_POINTS
@@ -57,11 +60,21 @@ class SwitchedCluster:
     def read_until(process: subprocess.Popen[str], words: str) -> str:
         output = ""
         assert process.stdout is not None
-        for line in process.stdout:
-            output += line
-            if words in line:
-                return output
+        hung = threading.Timer(LIMIT_S, process.kill)
+        hung.start()
+        try:
+            for line in process.stdout:
+                output += line
+                if words in line:
+                    return output
+        finally:
+            hung.cancel()
         raise AssertionError(f"no {words!r} in:\n{output}")
+
+    def votes(self, node: str) -> bool:
+        """Whether a switch takes part: one that is killed before has nothing to forget."""
+        told = inquiries.status(self.cluster)[node]
+        return isinstance(told, dict) and bool(told["acceptors"])
 
     def cli(self, node: str, *words: str) -> str:
         port = str(endpoints(self.cluster)[node].port)
@@ -100,6 +113,7 @@ def test_a_store_on_switches(switched: SwitchedCluster) -> None:
     assert switched.cli("n1", "set", "greeting", "hello") == "OK"
     assert switched.cli("n3", "get", "greeting") == "hello"
 
+    wait_until(lambda: switched.votes("a2"), LIMIT_S, "that a2 takes part")
     switched.kill("a2")  # a switch that is off; back on, it has forgotten everything
     assert switched.cli("n1", "set", "greeting", "without one") == "OK"
     told = switched.read_until(switched.start_again("a2"), "it has joined again")
