@@ -1,5 +1,5 @@
-// Properties beside the code that they are about. `p4xos switch verify` proves them; a compiler
-// that is not told VERIFY never sees them, so they cost a switch nothing.
+// Properties beside the code that they are about. The interpreter checks them where VERIFY is
+// defined; a compiler that is not told VERIFY never sees them, so they cost a switch nothing.
 
 #ifndef SPEC_P4
 #define SPEC_P4
