@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -95,8 +96,8 @@ def submit(
     counter = Counter()
 
     async def run(node: Node) -> list[Figures]:
-        loop = _ClosedLoop(node, counter, started, payload_bytes)
-        return [await loop.run(load) for load in loads]
+        with closing(_ClosedLoop(node, counter, started, payload_bytes)) as loop:
+            return [await loop.run(load) for load in loads]
 
     return run_learner(cluster, cluster.learners[0].node, counter, run)
 
@@ -110,6 +111,18 @@ class _Mark:
     cpu_s: dict[str, float]
 
 
+class _Progress:
+    """How far a load is."""
+
+    def __init__(self, load: Load, before: int, mended: tuple[int, int]) -> None:
+        self.load = load
+        self.before = before  # values that were delivered for earlier loads
+        self.mended = mended  # what was mended during these
+        self.submitted = 0
+        self.warm: _Mark | None = None
+        self.done = trio.Event()
+
+
 class _ClosedLoop:
     def __init__(
         self, node: Node, counter: Counter, started: Sequence[Child], payload_bytes: int
@@ -120,13 +133,21 @@ class _ClosedLoop:
         self._counter = counter
         self._children = started
         self._payload = np.arange(payload_bytes, dtype=np.uint8)
-        self._moved = trio.Event()
+        self._progress: _Progress | None = None
         self._times = Times()
+        self._node = node
+        self._moved = os.eventfd(0, os.EFD_NONBLOCK)
         counter.on_deliveries = self._on_deliveries
-        node.application.applied_more = self._on_applied
+        node.application.applied_more = self._wake
+        node.watch(self._moved, self._go_on)
 
-    def _on_applied(self) -> None:
-        self._moved.set()
+    def close(self) -> None:
+        """Submits nothing more."""
+        self._node.unwatch(self._moved)
+        os.close(self._moved)
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._moved, 1)
 
     def _on_deliveries(self, deliveries: Deliveries) -> None:
         now = time.perf_counter()
@@ -136,29 +157,40 @@ class _ClosedLoop:
 
     async def run(self, load: Load) -> Figures:
         """Submits and waits until all are delivered."""
-        counter, before, mended = self._counter, self._counter.values, self._mended()
-        self._times = Times()
-        lengths = np.full(load.burst, len(self._payload), dtype=np.uint16)
-        warm: _Mark | None = None
-        submitted = 0
-        while counter.values < before + load.values:
-            while submitted < load.values and self._has_room(load):
-                submitted += self._submit(lengths[: load.values - submitted])
-            if warm is None and counter.values >= before + load.values * WARM_UP_SHARE:
-                warm = self._mark()
-            await self._wait_for_more()
-        if warm is None:
+        progress = _Progress(load, self._counter.values, self._mended())
+        self._progress, self._times = progress, Times()
+        self._wake()
+        while not progress.done.is_set():
+            await self._wait(progress.done)
+        self._progress = None
+        if progress.warm is None:
             raise BenchError(f"{load.values} values came all at once: give a larger --scale")
-        return self._figures(warm, self._mark(), warm.values - before, mended)
+        return self._figures(progress.warm, self._mark(), progress)
+
+    def _go_on(self) -> None:
+        """Fills up what is in flight, between two turns of the loop, as a server for its clients.
+
+        A task of its own would measure the event loop's way to it, twice a value.
+        """
+        os.eventfd_read(self._moved)
+        progress = self._progress
+        if progress is None:
+            return
+        load, delivered = progress.load, self._counter.values - progress.before
+        while progress.submitted < load.values and self._has_room(load):
+            progress.submitted += self._submit(min(load.burst, load.values - progress.submitted))
+        if progress.warm is None and delivered >= load.values * WARM_UP_SHARE:
+            progress.warm = self._mark()
+        if delivered >= load.values:
+            progress.done.set()
 
     def _has_room(self, load: Load) -> bool:
         proposer = self._proposer
-        return (
-            proposer.in_flight + load.burst <= load.in_flight and proposer.room >= load.burst
-        )
+        return proposer.in_flight + load.burst <= load.in_flight and proposer.room >= load.burst
 
-    def _submit(self, lengths: NDArray[np.uint16]) -> int:
+    def _submit(self, count: int) -> int:
         """One burst, as rows: a Python object a value would measure Python."""
+        lengths = np.full(count, len(self._payload), dtype=np.uint16)
         rows = request_rows(self._proposer.frame, 0, 0, lengths)
         start = HEADER_BYTES + ENVELOPE_BYTES
         rows[:, start : start + len(self._payload)] = self._payload
@@ -169,11 +201,11 @@ class _ClosedLoop:
         self._driver.perform(effects, now)
         return len(rows)
 
-    async def _wait_for_more(self) -> None:
-        with trio.move_on_after(STALL_LIMIT_S) as scope:
-            await self._moved.wait()
-        self._moved = trio.Event()
-        if scope.cancelled_caught:
+    async def _wait(self, done: trio.Event) -> None:
+        before = self._counter.values
+        with trio.move_on_after(STALL_LIMIT_S):
+            await done.wait()
+        if self._counter.values == before:
             ended = [child for child in self._children if not child.running]
             said = "".join(f"\n{child.name} ended:\n{child.last_lines()}" for child in ended)
             raise BenchError(f"nothing was delivered for {STALL_LIMIT_S:g} s{said}")
@@ -188,9 +220,7 @@ class _ClosedLoop:
         counters = self._driver.counters()
         return counters["resent"], counters["learns_sent"] + counters["recovers_sent"]
 
-    def _figures(
-        self, first: _Mark, last: _Mark, warm_values: int, mended: tuple[int, int]
-    ) -> Figures:
+    def _figures(self, first: _Mark, last: _Mark, progress: _Progress) -> Figures:
         values = last.values - first.values
         resent, repaired = self._mended()
         by_role: dict[str, list[float]] = {}
@@ -200,9 +230,9 @@ class _ClosedLoop:
         return Figures(
             values_per_s=values / (last.at_s - first.at_s),
             cpu_us={role: sum(each) / len(each) for role, each in by_role.items()},
-            resent=resent - mended[0],
-            repaired=repaired - mended[1],
-            latency_us=self._times.latency_us()[warm_values:],
+            resent=resent - progress.mended[0],
+            repaired=repaired - progress.mended[1],
+            latency_us=self._times.latency_us()[first.values - progress.before :],
         )
 
 
