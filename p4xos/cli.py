@@ -1,4 +1,4 @@
-"""The command line of the log: p4xos node|role|cluster|status|recover|secret.
+"""The command line of the log: p4xos node|role|cluster|status|recover|reconfigure|secret.
 
 Packages that stand above this one add verbs by an entry point of the group COMMANDS: a function
 that is handed what `add_subparsers` gave, and adds parsers to it as `build_parser` does.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from p4xos import arguments
 from p4xos.config import ROLE_NAMES, Cluster
+from p4xos.placement import MOVABLE
 from p4xos.processes import NODE_LOCK, claimed
 
 if TYPE_CHECKING:
@@ -65,6 +66,21 @@ def build_parser(others: Iterable[AddVerbs] = ()) -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
     verb.set_defaults(call=_recover, parser=verb)
 
+    verb = verbs.add_parser(
+        "reconfigure", help="move a running cluster to another data plane, under load"
+    )
+    arguments.add_cluster_flag(verb)
+    verb.add_argument(
+        "--data-plane", metavar="NAME", required=True,
+        help="where acceptors and coordinators go: numpy, or p4",
+    )  # fmt: skip
+    verb.add_argument(
+        "--role", action="append", choices=MOVABLE,
+        help="move these alone; again for each; default: both",
+    )  # fmt: skip
+    verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
+    verb.set_defaults(call=_reconfigure, parser=verb)
+
     verb = verbs.add_parser("secret", help="draw the secret of a cluster that has none")
     arguments.add_cluster_flag(verb)
     verb.set_defaults(call=_secret, parser=verb)
@@ -114,6 +130,14 @@ def _recover(flags: argparse.Namespace) -> None:
 
     found = inquiries.recover(Cluster.load(flags.cluster), flags.instance)
     arguments.print_data(found, flags.json)
+
+
+def _reconfigure(flags: argparse.Namespace) -> None:
+    from p4xos import inquiries
+
+    roles = flags.role or MOVABLE
+    found = inquiries.reconfigure(Cluster.load(flags.cluster), flags.data_plane, roles)
+    arguments.print_data(found.data() if flags.json else inquiries.moves(found), flags.json)
 
 
 def _secret(flags: argparse.Namespace) -> None:

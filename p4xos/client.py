@@ -42,6 +42,8 @@ from p4xos.packing import (
     unpack_delivered_untrusted,
     unpack_instances_untrusted,
 )
+from p4xos.placement import MOVABLE, Movable
+from p4xos.reconfiguring import Reconfigured, check, reconfigured_untrusted
 from p4xos.remote_errors import raise_error_untrusted
 from p4xos.tables import Address
 
@@ -202,6 +204,31 @@ class Client:
             ask = {"ask": "recover", "instance": instance}
             replies.append((instance, link.ask(ask, values=1)))
         return [read_chosen(k, (await reply.wait()).body) for k, reply in replies]
+
+    # Operating -----------------------------------------------------------------------------------
+
+    async def reconfigure(
+        self, data_plane: str, *, roles: Sequence[Movable] = MOVABLE
+    ) -> Reconfigured:
+        """Moves the running group to another data plane, under load; when, and how long it took.
+
+        The node at the other end moves one role after the other, as long as it is waited for here:
+        who gives up leaves the group with some of them moved. Calling again moves the rest.
+
+        Args:
+          data_plane: its name, as "p4" or "numpy".
+          roles: acceptors, coordinators, or both.
+
+        Raises:
+          Refused: not all has moved; the message says why, and what has.
+          ConnectionLost: the node was lost meanwhile; call again.
+          ValueError: no name of a data plane, or no role; nothing was asked.
+        """
+        check(data_plane, roles)
+        link = await self._connected()
+        ask: dict[str, object] = {"ask": "reconfigure", "data_plane": data_plane}
+        reply = link.ask({**ask, "roles": list(roles)}, values=0)
+        return reconfigured_untrusted((await reply.wait()).head)
 
     # Connections ---------------------------------------------------------------------------------
 

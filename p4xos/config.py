@@ -48,7 +48,7 @@ WINDOW_MAX = 1 << 20  # times the largest value, 1.5 GB an acceptor
 VALUE_BYTES_MIN = 80  # the largest control value: a summary of 15 acceptors, 16 + 4 * 15, padded
 LEARNERS_MAX = 99  # each vote goes to each learner; ids themselves are 16 bits
 _FILE_BYTES_MAX = 1 << 20  # a cluster file has some kilobytes; more is some other file
-_DATA_PLANE = re.compile(r"[a-z][a-z0-9_]{0,30}", re.ASCII)
+DATA_PLANE = re.compile(r"[a-z][a-z0-9_]{0,30}", re.ASCII)
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}", re.ASCII)
 
 # Where `template` puts the ports of a cluster, counted from its base port. The applications' own
@@ -357,7 +357,7 @@ def _read_cluster(table: Table) -> dict[str, object]:
         values["storage"] = table.choice("storage", ("disk", "memory"))
     if table.has("data_plane"):
         name = table.text("data_plane", "the name of a data plane")
-        if not _DATA_PLANE.fullmatch(name):
+        if not DATA_PLANE.fullmatch(name):
             mend = f'"{NUMPY}" is always there'
             raise table.wrong("data_plane", "the name of a data plane", mend)
         if name != NUMPY and values.get("storage") != "memory":

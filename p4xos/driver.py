@@ -200,6 +200,11 @@ class Driver:
             raise
         self._post.submitted()
 
+    def fail(self, error: BaseException) -> None:
+        """What its role answers is not known any more: nothing leaves this process again."""
+        assert self._post is not None
+        self._post.fail(error)
+
     def _pay(self, effects: Effects, now: float) -> None:
         """Persist, send, deliver, in that order."""
         assert self._post is not None

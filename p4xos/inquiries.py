@@ -1,18 +1,20 @@
-"""What the command line asks of running nodes: `p4xos status` and `p4xos recover`."""
+"""What the command line asks of running nodes: `p4xos status`, `recover` and `reconfigure`."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 
-from p4xos import secret
-from p4xos.config import Cluster
+from p4xos import reconfiguring, secret
+from p4xos.config import NUMPY, Cluster
 from p4xos.dialing import ConnectionLost, Dialed, Unreachable, ask_untrusted, dial
 from p4xos.errors import NotDelivered, P4xosError, Trimmed
 from p4xos.framing import Frame
 from p4xos.interface import read_chosen
+from p4xos.placement import Movable
+from p4xos.reconfiguring import Reconfigured
 
 ANSWER_S = 3.0
 
@@ -33,6 +35,28 @@ def recover(cluster: Cluster, instance: int) -> dict[str, object]:
     if not 1 <= instance < 2**64:
         raise ValueError(f"instance is {instance}, allowed are whole numbers from 1")
     return trio.run(_recover, cluster, instance)
+
+
+def reconfigure(cluster: Cluster, data_plane: str, roles: Sequence[Movable]) -> Reconfigured:
+    """Moves a running group to another data plane; raises as `reconfiguring.reconfigure`."""
+    return trio.run(reconfiguring.reconfigure, cluster, data_plane, roles)
+
+
+def moves(found: Reconfigured) -> dict[str, str]:
+    """What has moved, for people: a line a role, and what clients waited for."""
+    lines: dict[str, str] = {}
+    for m in found.moved:
+        what = f"stopped for {m.pause_s * 1e3:.1f} ms"
+        if m.role == "acceptor":
+            what += f", {m.outstanding} votes with it"
+        elif m.pause_s:
+            what += f", {m.outstanding} instances proposed again, {m.waited} requests waited"
+        else:
+            what = "it did not serve"
+        lines[f"{m.role} {m.id} of {m.node}"] = f"from {m.before} to {m.after}, {what}"
+    if not lines:
+        return {"nothing to do": f"all is on {found.data_plane}"}
+    return lines | {"nothing numbered requests for": f"{found.pause_s * 1e3:.1f} ms"}
 
 
 def described(status: Mapping[str, object]) -> dict[str, str]:
@@ -63,6 +87,9 @@ def _words(told: Mapping[str, object]) -> list[str]:
         )
         if coordinator.get("blocked"):
             words.append(str(coordinator["blocked"]))
+    planes = told.get("data_planes")
+    if isinstance(planes, dict):
+        words += [f"{role} on {name}" for role, name in planes.items() if name != NUMPY]
     if isinstance(told.get("catching_up"), dict):
         words.append(_catching_up(told["catching_up"]))  # type: ignore[arg-type]  # looked at above
     silent = told.get("silent")

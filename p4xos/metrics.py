@@ -49,6 +49,8 @@ _HELP = {
     "p4xos_proposer_gave_up": "Submissions whose outcome is unknown: no majority in time.",
     "p4xos_storage_appends": "Writes to the acceptor's log, each with one fdatasync.",
     "p4xos_storage_bytes": "Bytes written to the acceptor's log.",
+    "p4xos_moves_moved": "Roles of the node that went to another data plane.",
+    "p4xos_moves_failed": "Moves that failed; the role went on where it was.",
     "p4xos_network_sent": "Datagrams that the kernel took.",
     "p4xos_network_received": "Datagrams received.",
     "p4xos_network_send_full": "Datagrams that no buffer had room for.",
@@ -125,6 +127,10 @@ def families(status: Status) -> Iterable[Metric]:
         _learner(out, status["learner"])
     for member, acceptor in status["acceptors"].items():
         _acceptor(out, member, acceptor)
+    for owner, name in status["data_planes"].items():
+        role, _, member = owner.partition(" ")
+        out.gauge("p4xos_data_plane", 1, "1 for the data plane that a role is on.",
+                  role=role, id=member, plane=name)
     return out
 
 

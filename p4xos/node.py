@@ -9,19 +9,19 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import trio
 from prometheus_client.metrics_core import Metric
 
-from p4xos import checkpointed, logs, planes, processes, secret, watching
+from p4xos import checkpointed, logs, processes, reconfiguring, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
-from p4xos.config import Cluster, ConfigError, Member, RoleName
+from p4xos.config import Cluster, Member, RoleName
 from p4xos.driver import Directory, Driver, RoleMachine, RoundStorage, Storage
 from p4xos.effects import Effects
 from p4xos.errors import P4xosError
@@ -29,8 +29,9 @@ from p4xos.health import Health
 from p4xos.http import HttpServer
 from p4xos.logstore import LogStore, Retention
 from p4xos.loop import LINGER_S, Loop
+from p4xos.moving import Moves
 from p4xos.net import UdpEndpoint
-from p4xos.planes import NumpyPlanes
+from p4xos.placement import MOVABLE, Movable
 from p4xos.quorum import majority
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
@@ -52,7 +53,6 @@ from p4xos.transfers import Copies
 from p4xos.wire import VERSION, Frame
 
 log = logging.getLogger(__name__)
-Plane = TypeVar("Plane")
 
 GC_THRESHOLD = 50_000
 """Container objects made between two looks of the collector; Python's own figure is 700."""
@@ -104,7 +104,7 @@ class Node:
         """What the application adds to the metrics."""
         self.pages: HttpServer | None = None
         self._secret: secret.Secret | None = None
-        self._planes: planes.DataPlanes = NumpyPlanes()
+        self.moves = Moves(self)
         self._listener: socket.socket | None = None
         self._metrics_listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}
@@ -129,10 +129,10 @@ class Node:
         with ExitStack() as on_error:
             on_error.callback(self._resources.close)
             self._secret = secret.of(self.cluster)
-            self._planes = planes.find(self.cluster.data_plane)
             # Addresses first: opening an acceptor may use up its one-time mark, and an acceptor in
             # memory mode has then forgotten, though only a port was in use.
             self._bind()
+            self._resources.callback(self.moves.close)
             for role, member in self.roles:
                 if role == "acceptor":
                     self._open_acceptor(member)
@@ -168,7 +168,7 @@ class Node:
         directory = cluster.member_directory("acceptor", member.id)
         storage: Storage
         if cluster.storage == "memory":
-            voter = self._on_plane(self._planes.acceptor, member)
+            voter = self.moves.acceptor(member)
             memory = MemoryStorage.open(
                 directory, cluster=cluster.id, group=cluster.group, acceptor=member.id
             )
@@ -178,7 +178,7 @@ class Node:
             voter.begin()
             storage = memory
         else:
-            voter = acceptor = NumpyPlanes().acceptor(cluster, self._frame(member))
+            voter = acceptor = self.moves.logged_acceptor(member)
             opened = AcceptorLog.open(
                 directory, cluster=cluster.id, group=cluster.group, acceptor=member.id,
                 window=cluster.window, carry_over=acceptor.carry_over,
@@ -194,14 +194,6 @@ class Node:
             storage = opened.log
         self._add("acceptor", voter, member, storage)
         self.acceptors[member.id] = voter, storage
-
-    def _on_plane(self, make: Callable[[Cluster, Frame], Plane], member: Member) -> Plane:
-        """A part of a role that a data plane runs."""
-        try:
-            return make(self.cluster, self._frame(member))
-        except ValueError as error:
-            where = f'data_plane = "{self.cluster.data_plane}"'
-            raise ConfigError(self.cluster.source, "[cluster]", f"{where}: {error}") from None
 
     def _begin_log(self, directory: Path, acceptor: Acceptor) -> AcceptorLog:
         set_aside(directory)
@@ -266,7 +258,7 @@ class Node:
             timing=CoordinatorTiming(
                 heartbeat_s=timing.heartbeat_s, takeover_s=timing.takeover_timeout_s
             ),
-            sequencer=self._on_plane(self._planes.sequencer, member),
+            sequencer=self.moves.sequencer(member),
         )
         self._add("coordinator", self.coordinator, member, RoundStorage(file))
 
@@ -331,6 +323,9 @@ class Node:
         self.service = Service(
             cluster, name, self.status, self.application, copies, self._secret
         )
+        self.service.questions["planes"] = self.moves.planes_untrusted
+        self.service.questions["move"] = self.moves.move_untrusted
+        self.service.errands["reconfigure"] = reconfiguring.Answers(cluster).reconfigure_untrusted
 
     def _add(
         self,
@@ -351,6 +346,7 @@ class Node:
             storage=storage, handle=handle, unhurried=unhurried, look=look,
         )  # fmt: skip
         self.drivers.append(driver)
+        self.moves.drive(role_name, member, driver)
         self._loop.add(driver)
         return driver
 
@@ -375,6 +371,12 @@ class Node:
                 self.pages = watching.server(self)
                 nursery.start_soon(self.pages.run, self._metrics_listener)
             nursery.start_soon(self._watch)
+
+    async def reconfigure(
+        self, data_plane: str, roles: Sequence[Movable] = MOVABLE
+    ) -> reconfiguring.Reconfigured:
+        """Moves the roles of the whole group to another data plane, as `reconfiguring` says."""
+        return await reconfiguring.reconfigure(self.cluster, data_plane, roles)
 
     async def _watch(self) -> None:
         """A stall has a log line, and so has its end."""

@@ -29,8 +29,19 @@ class DataPlanes(Protocol):
     def fit(self, cluster: Cluster) -> Cluster:
         """A new cluster with the sizes that the data plane is built for."""
 
+    def prepare(self, cluster: Cluster) -> None:
+        """Does beforehand what takes long, and changes nothing; may be called in a thread.
+
+        Raises:
+          ValueError: it cannot have the cluster's sizes; the message names the value and the limit.
+          P4xosError, OSError: something else is missing here.
+        """
+
     def acceptor(self, cluster: Cluster, frame: Frame) -> Voter:
-        """An empty acceptor; ValueError where it cannot have the cluster's sizes."""
+        """An empty acceptor; ValueError where it cannot have the cluster's sizes.
+
+        May be called in a thread, as `sequencer`, and while the role is still elsewhere.
+        """
 
     def sequencer(self, cluster: Cluster, frame: Frame) -> Sequencer:
         """An inactive sequencer; ValueError where it cannot have the cluster's sizes."""
@@ -42,6 +53,9 @@ class NumpyPlanes:
     def fit(self, cluster: Cluster) -> Cluster:
         """As it is: there is no size that they cannot have."""
         return cluster
+
+    def prepare(self, cluster: Cluster) -> None:
+        """Nothing takes long."""
 
     def acceptor(self, cluster: Cluster, frame: Frame) -> Acceptor:
         """As DataPlanes."""

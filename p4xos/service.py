@@ -11,6 +11,7 @@
     tail    first                                  body: chosen values ...; then: end, delivered
     copy    above                                  copy, through, files     (`transfers`)
     piece   copy, name, offset                     check; body: bytes
+    planes, move, reconfigure                      as in `moving` and `reconfiguring`
     others  id                                     id and what the application answers
 
 `hello` comes first, and `prove` (`sealing`) where the cluster has a secret: nothing is answered to
@@ -171,7 +172,9 @@ class Service:
         self.store: LogStore | None = None
         """Where values are submitted and delivered; other applications have clients of their own"""
         self.questions: dict[str, Question] = {}
-        """What an application of its own answers besides, by the word that asks."""
+        """What is answered besides, by the word that asks."""
+        self.errands: dict[str, Question] = {}
+        """The same for what takes long: other requests of the connection are answered meanwhile."""
         if application is not None and isinstance(application.machine, LogStore):
             self.store = application.machine
         self.status = status
@@ -266,6 +269,7 @@ class Connection:
         self._submissions = 0  # not delivered yet
         self._settled_one = trio.Event()
         self._delivering = False
+        self._on_errand = False
         self._is_client = False
         self._problem: Exception | None = None
         self._actions: dict[str, Callable[[Frame], Awaitable[None]]] = {
@@ -301,12 +305,16 @@ class Connection:
         try:
             await main()
         except Exception as error:
-            self._problem = self._problem or error
-            if isinstance(error, P4xosError):
-                self.frames.post(error_head(error))
-                with trio.move_on_after(PARTING_S):
-                    await self.frames.wait_posted_below(1)
+            await self._fail(error)
         self._nursery.cancel_scope.cancel()
+
+    async def _fail(self, error: Exception) -> None:
+        """The connection ends for this, and the peer is told where it can be."""
+        self._problem = self._problem or error
+        if isinstance(error, P4xosError):
+            self.frames.post(error_head(error))
+            with trio.move_on_after(PARTING_S):
+                await self.frames.wait_posted_below(1)
 
     async def _read(self) -> None:
         """A hello, then requests."""
@@ -420,8 +428,11 @@ class Connection:
             action = self._actions.get(ask)
             if action is None and ask in self.service.questions:
                 action = self._question
+            if action is None and ask in self.service.errands:
+                action = self._start_errand
             if action is None:
-                known = ", ".join(sorted([*self._actions, *self.service.questions]))
+                served = self.service
+                known = ", ".join(sorted([*self._actions, *served.questions, *served.errands]))
                 raise BadPacket(f"the request {ask[:40]!r} is unknown; known are {known}")
             await action(frame)
             await self.frames.wait_posted_below(REPLY_BYTES_MAX)
@@ -484,10 +495,31 @@ class Connection:
         self._answer(request, {"status": self.service.status()})
 
     async def _question(self, frame: Frame) -> None:
+        await self._reply(self.service.questions[text_untrusted(frame.head, "ask")], frame)
+
+    async def _start_errand(self, frame: Frame) -> None:
+        """Answered beside other requests, one at a time; it ends with the connection."""
+        request = integer_untrusted(frame.head, "id")
+        ask = text_untrusted(frame.head, "ask")
+        if self._on_errand:
+            self._answer(request, error_head(Refused(f"one {ask} a connection; wait for it")))
+            return
+        self._on_errand = True
+        self._nursery.start_soon(self._run_errand, self.service.errands[ask], frame)
+
+    async def _run_errand(self, errand: Question, frame: Frame) -> None:
+        try:
+            await self._reply(errand, frame)
+        except Exception as error:
+            await self._fail(error)
+            self._nursery.cancel_scope.cancel()
+        finally:
+            self._on_errand = False
+
+    async def _reply(self, question: Question, frame: Frame) -> None:
         request = integer_untrusted(frame.head, "id")
         try:
-            answer = self.service.questions[text_untrusted(frame.head, "ask")]
-            self._answer(request, await answer(frame.head))
+            self._answer(request, await question(frame.head))
         except BadPacket:
             raise
         except P4xosError as error:

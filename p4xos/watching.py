@@ -30,7 +30,11 @@ def status(node: Node) -> dict[str, object]:
     if node.application is not None:
         told["learner"] = _learner(node)
     told["acceptors"] = _acceptors(node)
+    told["data_planes"] = {
+        f"{role} {id}": name for (role, id), name in sorted(node.moves.planes.items())
+    }
     counters = {driver.name: dict(driver.counters()) for driver in node.drivers}
+    counters["moves"] = dict(node.moves.counters)
     if node.service is not None:
         counters["service"] = dict(node.service.counters)
     if node.pages is not None:

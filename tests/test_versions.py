@@ -25,7 +25,7 @@ from kvstore.dump import BadPayload, crc64
 from kvstore.machine import KvStateMachine, NewerEntry
 from kvstore.packing import NEWER, join_value, pack_commands
 from kvstore.store import Store, StoreError
-from p4xos import logstore, secret, service, wire
+from p4xos import logstore, placement, secret, service, wire
 from p4xos.config import Cluster
 from p4xos.effects import Chosen
 from p4xos.framing import encode_frame
@@ -304,6 +304,18 @@ def dumped(_: Path) -> Refusal:
     return Refusal(str(refused.value), found, dump._VERSION_MAX)
 
 
+def moved_role(place: Path) -> Refusal:
+    cluster = Cluster.template(1, storage="memory", directory=place)
+    with next_version(placement, "_VERSION") as found:
+        placement.write(cluster, "acceptor", 0, "numpy")
+    path = placement.plane_file(cluster, "acceptor", 0)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError) as refused:
+        placement.read(cluster, "acceptor", 0)
+    assert path.read_bytes() == before
+    return Refusal(str(refused.value), found, placement._VERSION)
+
+
 def secret_file(place: Path) -> Refusal:
     path = place / secret.SECRET_NAME
     with next_version(secret, "VERSION") as found:
@@ -329,6 +341,7 @@ REFUSED: dict[str, Callable[[Path], Refusal]] = {
     "copy of a plain log": log_copy,
     "backup": backup,
     "DUMP payload": dumped,
+    "data plane of a role that moved": moved_role,
     "secret": secret_file,
 }
 ELSEWHERE = {"connections of peers", "cluster file"}

@@ -34,6 +34,7 @@ from p4xos.batching import SCALAR_BELOW, Run, split_runs, split_where_changes
 from p4xos.effects import LEARNERS, Effects, Role, To
 from p4xos.errors import BadPacket
 from p4xos.quorum import NO_ROUND
+from p4xos.roles.memory import Memory
 from p4xos.wire import HEADER_BYTES, Frame, Message, Rows, Type
 
 ANSWER_ROWS_MAX = 128
@@ -169,6 +170,38 @@ class Acceptor:
             max(known, incarnation) if a == self.id else known for a, known in enumerate(seen)
         )
         return self._registers()
+
+    def leave(self) -> Memory:
+        """All that it must remember, to go on elsewhere; nobody may step this one from here on."""
+        slots = np.flatnonzero(self._live())
+        slots = slots[np.argsort(self.slot_instance[slots])]
+        width = int(self.slot_length[slots].max(initial=0))
+        return Memory(
+            self.incarnation, self.floor, self.highest_round, self.low, self.highest, self.seen,
+            self.slot_instance[slots], self.slot_round[slots], self.slot_vround[slots],
+            self.slot_length[slots], self.slot_value[slots, :width], dict(self.counters),
+        )  # fmt: skip
+
+    def stay(self) -> None:
+        """Goes on here after `leave`, with its registers as they were."""
+
+    def take(self, memory: Memory) -> None:
+        """Goes on as the acceptor that left with this memory; only while empty."""
+        assert self.empty, "an acceptor that remembers takes no other memory"
+        assert memory.value.shape[1] <= self.value_bytes
+        self.incarnation = memory.incarnation
+        self.floor, self.highest_round = memory.floor, memory.highest_round
+        self.low, self.highest, self.seen = memory.low, memory.highest, memory.seen
+        slots = memory.instance & (self.window - 1)
+        self.slot_instance[slots] = memory.instance
+        self.slot_round[slots] = memory.round
+        self.slot_vround[slots] = memory.vround
+        self.slot_length[slots] = memory.length
+        self.slot_value[slots, : memory.value.shape[1]] = memory.value
+        self.counters.update(memory.counters)
+
+    def close(self) -> None:
+        """Holds nothing that is to be given back."""
 
     def carry_over(self) -> list[Rows]:
         """What still matters besides votes, as log records: registers, and promises above votes."""

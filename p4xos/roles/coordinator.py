@@ -13,6 +13,8 @@
                                                          value last sent; still not chosen:
                                                          bounded phase 1 in the recovery round
                 requests outstanding, no progress:       ask                         -> ASKING
+    PROPOSING,
+    SERVING     its sequencer moves:                     ask, for a fresh round      -> ASKING
     any         HEARTBEAT of a higher foreign round:     follow it                   -> FOLLOWING
                 CHECKPOINT:                              low = (g+1)-th highest checkpoint + 1
     SERVING     RECOVERING(silent_until), low below it:  no-ops up to it, as far as nothing waits
@@ -25,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -86,6 +89,17 @@ class CoordinatorTiming:
             )
 
 
+class Term(NamedTuple):
+    """How a term began, for people."""
+
+    since: float
+    """When it began to serve, by the clock that `step` is told."""
+    found: int
+    """Instances that phase 1 found and that were proposed again, no-ops among them."""
+    waited: int
+    """Requests that waited for it."""
+
+
 class Coordinator:
     """Wins a round, gives each request an instance in it, and mends what was lost."""
 
@@ -136,6 +150,7 @@ class Coordinator:
             "low_jump", "malformed", "filled",
         )  # fmt: skip
         self.counters.update(dict.fromkeys(own, 0))
+        self.term = Term(now, 0, 0)  # the last one that it has served in, or none
         self._next_heard = 1  # of the coordinator it follows, for people
         self._coordinators = tuple(sorted(coordinators))
         self._acceptors = acceptors
@@ -147,6 +162,7 @@ class Coordinator:
         self._waiting = WaitingRequests(queue_messages)
         self._promises: Promises | None = None
         self._propose_through = 0  # PROPOSING: the last instance that phase 1 found
+        self._found = 0  # PROPOSING: how many instances that are
         self._retry_at: float | None = None
         self._heartbeat_at: float | None = None
         self._told = (0, NO_ROUND, 0)  # next, round and low of the last heartbeat
@@ -212,6 +228,26 @@ class Coordinator:
             self._read_index.deadline(), self._recoveries.deadline(), self._fill_at,
         )  # fmt: skip
         return min([time for time in times if time is not None], default=None)
+
+    def move(self, sequencer: Sequencer, now: float) -> Effects:
+        """Has requests numbered elsewhere from here on (docs/PROTOCOL.md, section 4).
+
+        One that serves takes over from itself: in a fresh round, so that nothing depends on what
+        the sequencer that it had has given away, or may still send.
+
+        Args:
+          sequencer: inactive; the one before it is the caller's to close.
+          now: as in `step`.
+        """
+        effects = Effects.none()
+        before, self.sequencer = self.sequencer, sequencer
+        before.round = NO_ROUND
+        sequencer.low = max(before.low, self.low)
+        sequencer.counters.update(self.counters)
+        self.counters = sequencer.counters
+        if self.phase in (Phase.PROPOSING, Phase.SERVING):
+            self._ask(now, effects)
+        return effects
 
     def status(self) -> dict[str, object]:
         """For people: where it stands, and why writes wait if they do."""
@@ -327,6 +363,7 @@ class Coordinator:
         self.counters["takeovers"] += 1
         self.leader_round = max(self.leader_round, self.round)
         self._propose_through = self._promises.highest(members)
+        self._found = max(self._propose_through + 1 - self.low, 0)
         self._sent.clear()
         self.sequencer.round = self.round
         self.sequencer.low = self.low
@@ -361,6 +398,7 @@ class Coordinator:
         assert self._promises is not None
         self._become(Phase.SERVING)
         self.sequencer.hand_over()
+        self.term = Term(now, self._found, len(self._waiting))
         self._attempts = 0
         self._progress.begin(now)
         self._unvoted = 0

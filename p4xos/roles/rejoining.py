@@ -33,6 +33,7 @@ from p4xos.batching import split_runs
 from p4xos.effects import ACCEPTORS, COORDINATORS, LEARNERS, Effects
 from p4xos.errors import BadPacket
 from p4xos.quorum import NO_ROUND, majority
+from p4xos.roles.memory import Memory
 from p4xos.wire import Frame, Message, Rows, Type
 
 ASK_EVERY_S = 0.1
@@ -88,6 +89,21 @@ class Voter(Protocol):
 
     def join(self, *, incarnation: int, round: int, low: int, seen: tuple[int, ...]) -> Rows:
         """Takes part again, with what others have told; returns the record of it."""
+
+    def leave(self) -> Memory:
+        """Answers nothing any more, and tells all that it must remember to go on elsewhere."""
+
+    def stay(self) -> None:
+        """Goes on here after `leave`: nobody has gone on elsewhere, or will."""
+
+    def take(self, memory: Memory) -> None:
+        """Goes on as the acceptor that left with this memory; only while empty.
+
+        Raises whatever its data plane does; it is then as it was, or closed.
+        """
+
+    def close(self) -> None:
+        """Answers nothing any more, and gives back what its data plane took; nothing follows."""
 
     def step(self, rows: Rows, now: float) -> Effects:
         """Acts on a batch."""

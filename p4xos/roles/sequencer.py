@@ -52,6 +52,9 @@ class Sequencer:
     def hand_over(self) -> None:
         """The coordinator serves from here on: where there is a data plane, it numbers requests."""
 
+    def close(self) -> None:
+        """Numbers nothing any more, and gives back what a data plane took; nothing follows."""
+
     @property
     def room(self) -> int:
         """How many more instances the window takes."""

@@ -4,11 +4,15 @@
     join        it has forgotten, and `p4xos.roles.rejoining` knows what it must know:
                                       floor = highest_round = round; low, highest = low - 1; seen;
                                       the port opens, under its new incarnation
+    leave       it moves elsewhere:   the port closes; all registers are read
+    take        it comes from there:  all registers are written; the port opens, under the
+                                      incarnation that it had
     LEARN of a range                  one LEARN for each instance of it
     everything else                   the data plane's
 
 A data plane has no disk: whenever it was off it has forgotten. So its port is closed from the
-moment it is loaded until one of the first two, and what is said above is all that is ever written.
+moment it is loaded until `begin`, `join` or `take`, and what is said above is all that is ever
+written.
 """
 
 from __future__ import annotations
@@ -17,9 +21,11 @@ from p4xos import wire
 from p4xos.effects import Effects
 from p4xos.errors import BadPacket
 from p4xos.roles.acceptor import ANSWER_ROWS_MAX
+from p4xos.roles.memory import Memory
 from p4xos.wire import Message, Rows, Type
 from switch.control.backend import DataPlane, pack_seen, unpack_seen
 from switch.control.batches import Batches
+from switch.control.memory import read_memory, write_memory
 from switch.control.plan import Plan
 
 
@@ -98,6 +104,32 @@ class SwitchAcceptor:
             self.frame.cluster, self.frame.group, Type.RECORDED, instance=low - 1, round=round,
             vround=round, sender=own, incarnation=incarnation, low=low, value=wire.pack_seen(seen),
         )  # fmt: skip
+
+    # Moving --------------------------------------------------------------------------------------
+
+    def leave(self) -> Memory:
+        """As p4xos.roles.rejoining.Voter."""
+        assert self._open, "it has nothing to take along yet"
+        self._plane.close()
+        self._open = False
+        return read_memory(self._plane, self._plan, self.incarnation, self.counters)
+
+    def stay(self) -> None:
+        """As p4xos.roles.rejoining.Voter."""
+        self._plane.open(self.incarnation)
+        self._open = True
+
+    def take(self, memory: Memory) -> None:
+        """As p4xos.roles.rejoining.Voter."""
+        assert self.empty, "an acceptor that remembers takes no other memory"
+        write_memory(self._plane, self._plan, memory)
+        self.counters.update(memory.counters)
+        self._open_port(memory.incarnation)
+
+    def close(self) -> None:
+        """As p4xos.roles.rejoining.Voter."""
+        self._open = False
+        self._plane.teardown()
 
     def _open_port(self, incarnation: int) -> None:
         self.incarnation = incarnation

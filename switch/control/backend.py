@@ -2,6 +2,7 @@
 
     load        the program, its sizes, its tables: as after power-on, its port closed
     open        the port: packets reach the registers from here on
+    close       the port: none does from here on, and the registers stay
     read, write one register
     reset       as after power-on: registers 0, the port closed
     statistics  packets by outcome
@@ -34,6 +35,13 @@ class Backend(Protocol):
 
     def open(self, incarnation: int = 0) -> None:
         """Lets packets in, which are answered under this incarnation; again for a later one."""
+
+    def close(self) -> None:
+        """Lets no packet in any more, until it is opened again.
+
+        When it returns, none that was let in before is still at work, and what it caused has left:
+        what is read from here on is all that was ever promised or voted for.
+        """
 
     def read(self, register: str, index: int = 0) -> int:
         """What a register holds."""

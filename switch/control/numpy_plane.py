@@ -33,6 +33,10 @@ class NumpyPlane:
             role.incarnation = incarnation
         self._open = True
 
+    def close(self) -> None:
+        """As Backend."""
+        self._open = False
+
     def read(self, register: str, index: int = 0) -> int:
         """As Backend."""
         role = self._loaded()

@@ -19,6 +19,8 @@ from switch.p4 import FOLDER
 
 VALUE_SIZES = (8, 16, 32, 64, 128)
 """Largest values that the programs can be built for."""
+WINDOW_MAX = 4096
+"""Instances: in a takeover a switch is asked for one at a time, and more take seconds."""
 GROUP = 0
 """Which of the switch's groups it is: one plane serves one."""
 _PORT = 1  # where packets come in, and all leave: hosts are told apart by their addresses
@@ -31,6 +33,10 @@ def program(role: PlaneRole, *, value_bytes: int, window: int, acceptors: int) -
     if value_bytes not in VALUE_SIZES:
         sizes = ", ".join(map(str, VALUE_SIZES))
         raise ValueError(f"value_bytes is {value_bytes}: the P4 programs can have one of {sizes}")
+    if window > WINDOW_MAX:
+        raise ValueError(
+            f"window is {window}: the P4 programs can have {WINDOW_MAX} instances at most"
+        )
     defines = {
         "VALUE_BYTES": str(value_bytes),
         "SLOT_BITS": str(window.bit_length() - 1),
@@ -65,13 +71,20 @@ class P4Plane:
     def open(self, incarnation: int = 0) -> None:
         """As Backend."""
         plan, _ = self._loaded()
-        self._close()
+        self.close()
         keys = (host_number(plan.own.host), plan.own.port)
         self._add(
             "endpoint", keys, "serve",
             (GROUP, plan.frame.group, plan.frame.cluster, plan.frame.sender, incarnation,
              _AUDIENCE),
         )  # fmt: skip
+
+    def close(self) -> None:
+        """As Backend."""
+        _, switch = self._loaded()
+        table = switch.tables[self._names["endpoint"]]
+        for matches, _ in list(table.entries):
+            table.remove(matches)
 
     def read(self, register: str, index: int = 0) -> int:
         """As Backend."""
@@ -145,12 +158,6 @@ class P4Plane:
             host, port = host_number(sender.address.host), sender.address.port
             keys = (GROUP, host, port, sender.type, sender.id)
             self._add("senders", keys, "configured", ())
-
-    def _close(self) -> None:
-        _, switch = self._loaded()
-        table = switch.tables[self._names["endpoint"]]
-        for matches, _ in table.entries:
-            table.remove(matches)
 
     def _add(
         self, table: str, keys: Iterable[int], action: str, arguments: tuple[int, ...]

@@ -7,10 +7,11 @@ from dataclasses import replace
 from p4xos.config import Cluster, Timing
 from p4xos.wire import Frame
 from switch.control.acceptor import SwitchAcceptor
-from switch.control.p4_plane import VALUE_SIZES, P4Plane
-from switch.control.plan import Plan
+from switch.control.p4_plane import VALUE_SIZES, P4Plane, program
+from switch.control.plan import Plan, PlaneRole
 from switch.control.sequencer import SwitchSequencer
 
+PROGRAMS: tuple[PlaneRole, ...] = ("acceptor", "coordinator")
 WINDOW = 256
 """Of a new cluster: in a takeover a switch is asked for one instance at a time, and one that joins
 again waits for a window of instances. At some thousand packets a second a larger one takes seconds.
@@ -29,6 +30,14 @@ class P4Planes:
         return replace(
             cluster, window=WINDOW, value_bytes=max(VALUE_SIZES), timing=TIMING
         )
+
+    def prepare(self, cluster: Cluster) -> None:
+        """As p4xos.planes.DataPlanes: translates the programs."""
+        for role in PROGRAMS:
+            program(
+                role, value_bytes=cluster.value_bytes, window=cluster.window,
+                acceptors=len(cluster.acceptors),
+            )  # fmt: skip
 
     def acceptor(self, cluster: Cluster, frame: Frame) -> SwitchAcceptor:
         """As p4xos.planes.DataPlanes."""

@@ -93,6 +93,11 @@ class SwitchSequencer(Sequencer):
         self._plane.write("round", self._round)
         self._active = True
 
+    def close(self) -> None:
+        """As Sequencer.close."""
+        self.round = NO_ROUND
+        self._plane.teardown()
+
     def propose(self, rows: Rows) -> Rows:
         """As Sequencer.propose; while the data plane is active, what it makes of the requests."""
         if not self._active:
@@ -102,8 +107,9 @@ class SwitchSequencer(Sequencer):
         header = wire.headers(rows)
         own = header["type"] != Type.REQUEST  # no-ops of the coordinator's own
         header["type"][own], header["sender"][own] = Type.REQUEST, self._proposer
-        proposals = [sent for to, sent in self._plane.inject(rows) if to == ACCEPTORS]
-        assert len(proposals) == count, "the data plane has lost its registers"
+        proposals = [some for to, some in self._plane.inject(rows) if to == ACCEPTORS]
+        sent = sum(map(len, proposals))
+        assert sent == count, "the data plane has lost its registers"
         self.counters["proposed"] += count
         return np.concatenate(proposals)
 

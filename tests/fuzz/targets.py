@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -31,7 +32,7 @@ from kvstore.shell import read_reply
 from kvstore.store import FORMAT as STORE_FORMAT
 from kvstore.store import StoreError
 from p4xos import cli as p4xos_cli
-from p4xos import envelope, fetching, framing, http, wire
+from p4xos import envelope, fetching, framing, http, placement, reconfiguring, wire
 from p4xos import packing as values
 from p4xos.config import Cluster, ConfigError
 from p4xos.effects import Effects
@@ -221,6 +222,14 @@ _HEADS: list[dict[str, object]] = [
     {"ask": "copy", "above": 0}, {"ask": "piece", "copy": 1, "name": "a.sst", "offset": 0},
     {"files": {"a.sst": 3, "CURRENT": 1}}, {"error": "Trimmed", "instance": 3, "low": 4},
     {"error": "NoQuorum", "waited_ms": 3}, {"error": "Other", "text": "x"},
+    {"data_plane": "p4", "roles": ["acceptor", "coordinator"]},
+    {"roles": [["acceptor", 0, "numpy"], ["coordinator", 1, "p4"]]},
+    {
+        "data_plane": "p4", "moved": [
+            {"role": "acceptor", "member": 0, "node": "n1", "from": "numpy", "to": "p4",
+             "at_ms": 7, "pause_us": 3, "outstanding": 4, "waited": 0},
+        ],
+    },
 ]  # fmt: skip
 
 
@@ -250,6 +259,11 @@ def frame_heads(random: Random) -> None:
         return
     only(P4xosError, lambda: raise_error_untrusted(head))
     only(BadPacket, lambda: fetching._files_untrusted(head))
+    for read in (
+        placement.plane_untrusted, placement.roles_untrusted, reconfiguring.reconfigured_untrusted,
+        reconfiguring.places_untrusted,
+    ):  # fmt: skip
+        only(BadPacket, partial(read, head))
 
 
 _PACKED = [
