@@ -141,6 +141,7 @@ def _told(simulation: Simulation) -> str:
     return (
         f"{simulation.messages} messages, {simulation.crashes} crashes, "
         f"{simulation.disks_lost} disks lost, {simulation.rejoined} acceptors joined again, "
+        f"{simulation.moves} moves, "
         f"{simulation.replica_checker.reached} instances, {told}, {simulation.now:.1f} s virtual"
     )
 

@@ -13,9 +13,11 @@ from p4xos.quorum import NO_ROUND, make_round
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator
 from p4xos.roles.learner import Learner
+from p4xos.roles.memory import Memory
 from p4xos.roles.proposer import Proposer
 from p4xos.roles.reads import Answer, ReadIndex
 from p4xos.roles.rejoining import ForgetfulAcceptor, Stage
+from p4xos.roles.sequencer import Sequencer
 from p4xos.roles.sessions import SequenceSet
 from p4xos.testing.checkers import unpack
 from p4xos.testing.fakes import RecordLog
@@ -51,6 +53,37 @@ class DoesNotPersistVotes(Acceptor):
         effects = super().step(rows, now)
         kept = [r for r in effects.persist if headers(r)["type"][0] != Type.PHASE2B]
         return effects._replace(persist=kept)
+
+
+class LeavesItsFloor(Acceptor):
+    """Takes its votes along when it moves, and not the promise for all the others."""
+
+    def leave(self) -> Memory:
+        return super().leave()._replace(floor=NO_ROUND)
+
+
+class LeavesItsVotes(Acceptor):
+    """Takes its promises along when it moves, and no slot."""
+
+    def leave(self) -> Memory:
+        memory = super().leave()
+        return memory._replace(
+            instance=memory.instance[:0], round=memory.round[:0], vround=memory.vround[:0],
+            length=memory.length[:0], value=memory.value[:0],
+        )  # fmt: skip
+
+
+class ReadTooEarly(Acceptor):
+    """Its registers are read before its port is closed: the last step comes between."""
+
+    _early: Memory | None = None
+
+    def step(self, rows: Rows, now: float) -> Effects:
+        self._early = super().leave()
+        return super().step(rows, now)
+
+    def leave(self) -> Memory:
+        return self._early or super().leave()
 
 
 class DoesNotPersistFloor(Acceptor):
@@ -124,6 +157,19 @@ class IgnoresVotes(Coordinator):
         assert self._promises is not None
         self._promises.found = lambda instance: b""  # type: ignore[method-assign]
         super()._win(members, now, effects)
+
+
+class NumbersOn(Coordinator):
+    """Moves without a takeover: goes on in its round from where it read `next`, a little late."""
+
+    def move(self, sequencer: Sequencer, now: float) -> Effects:
+        before, self.sequencer = self.sequencer, sequencer
+        sequencer.low, sequencer.round = before.low, before.round
+        sequencer.next = max(before.next - 1, before.low)
+        sequencer.counters.update(self.counters)
+        self.counters = sequencer.counters
+        before.round = NO_ROUND
+        return Effects.none()
 
 
 class TakesAnyVote(Coordinator):

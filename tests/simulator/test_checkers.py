@@ -39,6 +39,7 @@ BUSY_READS = {
     "acceptors": 3, "learners": 3, "takeover_s": 0.25, "delay_s": 0.005, "faults_s": 1.5,
     "reads": 400, "bursts": 60, "crash_gap_s": 1e9, "crash_in_step": 0.0,
 }  # fmt: skip
+MOVING = {"move_gap_s": 0.02, "loss": 0.0, "crash_gap_s": 1e9, "partition_gap_s": 1e9}
 SLOW = {"takeover_s": 0.25, "loss": 0.25}
 BROKEN: list[tuple[str, dict[str, str], set[str], dict[str, Any]]] = [
     # name, role: class, invariants that may show it first, what the scenario is held to
@@ -66,6 +67,10 @@ BROKEN: list[tuple[str, dict[str, str], set[str], dict[str, Any]]] = [
     ("read joined", {"proposer": "JoinsReadsUnderWay"}, {"Reads"}, BUSY_READS),
     ("forgot, votes at once", {"forgetful": "VotesAtOnce"}, {"Agreement", "Reads", "Durability"},
      {"duel": True, "crash_gap_s": 0.1, "forgets": 1.0}),
+    ("moved without its floor", {"acceptor": "LeavesItsFloor"}, {"Durability"}, MOVING),
+    ("moved without its votes", {"acceptor": "LeavesItsVotes"}, {"Durability"}, MOVING),
+    ("read before it was closed", {"acceptor": "ReadTooEarly"}, {"Durability"}, MOVING),
+    ("moved without a takeover", {"coordinator": "NumbersOn"}, ONE_VALUE, MOVING),
     ("no takeover", {"coordinator": "NeverTakesOver"}, {"Liveness"}, {}),
     ("no retry", {"proposer": "NeverRetries"}, {"Liveness"}, SLOW),
     ("submissions forgotten", {"proposer": "ForgetsSubmissions"}, {"Liveness"}, SLOW),
@@ -84,7 +89,7 @@ def harsh(seed: int, **held: Any) -> Scenario:
     scenario = replace(
         scenario, loss=max(scenario.loss, 0.05), crash_gap_s=crash_gap_s,
         partition_gap_s=min(scenario.partition_gap_s, 2 * scenario.takeover_s), real_log=False,
-        pace_values=0, long_commands=0.05, idle_beats=1, forgets=0.0,
+        pace_values=0, long_commands=0.05, idle_beats=1, forgets=0.0, move_gap_s=1e9,
     )  # fmt: skip
     if duel:
         scenario = replace(

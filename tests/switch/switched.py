@@ -15,6 +15,8 @@ import numpy as np
 from p4xos.effects import Effects
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
+from p4xos.roles.memory import Memory
+from p4xos.roles.sequencer import Sequencer
 from p4xos.testing.simulator.processes import Classes
 from p4xos.testing.simulator.scenario import Scenario, draw
 from p4xos.wire import Frame, Rows
@@ -69,6 +71,20 @@ class SwitchedAcceptor(Acceptor):
         assert np.array_equal(record, told)
         return record
 
+    def leave(self) -> Memory:
+        """What the switch gives, which is what the numpy one beside it would."""
+        memory = self.switch.leave()
+        same_memory(memory, super().leave())
+        return memory
+
+    def take(self, memory: Memory) -> None:
+        super().take(memory)
+        self.switch.take(memory)
+        self.compare()
+
+    def close(self) -> None:
+        self.switch.close()
+
     def step(self, rows: Rows, now: float) -> Effects:
         effects = super().step(rows.copy(), now)
         sent = self.switch.step(rows, now).send
@@ -87,6 +103,15 @@ class SwitchedAcceptor(Acceptor):
             for name in SLOT_REGISTERS[:-1]:
                 slots = [self.plane.read(name, index) for index in range(self.window)]
                 assert slots == getattr(self, name).tolist(), name
+
+
+def same_memory(one: Memory, other: Memory) -> None:
+    """All of it is equal but counters, and what lies behind values."""
+    assert one[:6] == other[:6]
+    for name in ("instance", "round", "vround", "length"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    for row, length in enumerate(one.length.tolist()):
+        assert np.array_equal(one.value[row, :length], other.value[row, :length])
 
 
 class SwitchedCoordinator(Coordinator):
@@ -116,6 +141,23 @@ class SwitchedClasses(Classes):
 
     acceptor: type[Acceptor] = SwitchedAcceptor
     coordinator: type[Coordinator] = SwitchedCoordinator
+
+
+def switch_sequencer(scenario: Scenario, frame: Frame) -> SwitchSequencer:
+    """One on a switch."""
+    loaded = plan(
+        "coordinator", frame.sender, window=scenario.window, value_bytes=scenario.value_bytes,
+        acceptors=scenario.acceptors, cluster=frame.cluster, group=frame.group,
+    )  # fmt: skip
+    return SwitchSequencer(P4Plane(), loaded)
+
+
+@dataclass(frozen=True)
+class MovingClasses(Classes):
+    """Between numpy and switches."""
+
+    acceptor_elsewhere: type[Acceptor] | None = SwitchedAcceptor
+    sequencer_elsewhere: Callable[[Scenario, Frame], Sequencer] = switch_sequencer
 
 
 def scenario(seed: int) -> Scenario:

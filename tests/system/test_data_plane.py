@@ -74,7 +74,7 @@ class SwitchedCluster:
     def votes(self, node: str) -> bool:
         """Whether a switch takes part: one that is killed before has nothing to forget."""
         told = inquiries.status(self.cluster)[node]
-        return isinstance(told, dict) and bool(told["acceptors"])
+        return isinstance(told, dict) and bool(told.get("acceptors"))
 
     def cli(self, node: str, *words: str) -> str:
         port = str(endpoints(self.cluster)[node].port)

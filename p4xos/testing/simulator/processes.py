@@ -27,6 +27,7 @@ from p4xos.roles.learner import Learner
 from p4xos.roles.pace import Budget
 from p4xos.roles.proposer import Proposer, ProposerTiming
 from p4xos.roles.rejoining import ForgetfulAcceptor
+from p4xos.roles.sequencer import Sequencer
 from p4xos.storage import AcceptorLog, Restored, create_mark
 from p4xos.testing.disk import SimulatedCrash, SimulatedDisk
 from p4xos.testing.fakes import AppliedLog, RecordLog
@@ -45,15 +46,29 @@ FORMER = object()
 """The token of the read that tells what a replica may have delivered before it was started."""
 
 
+def own_sequencer(scenario: Scenario, frame: Frame) -> Sequencer:
+    """A sequencer of the coordinator's own."""
+    return Sequencer(
+        frame=frame, window=scenario.window, value_bytes=scenario.value_bytes,
+        scalar_below=scenario.scalar_below,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Classes:
-    """The role classes under test; a test of a checker passes a sabotaged one."""
+    """The role classes under test; a test of a checker passes a sabotaged one.
+
+    Roles that move go to and fro between their first data plane and another one.
+    """
 
     acceptor: type[Acceptor] = Acceptor
     coordinator: type[Coordinator] = Coordinator
     learner: type[Learner] = Learner
     proposer: type[Proposer] = Proposer
     forgetful: type[ForgetfulAcceptor] = ForgetfulAcceptor
+    acceptor_elsewhere: type[Acceptor] | None = None
+    """None: the same class, other registers."""
+    sequencer_elsewhere: Callable[[Scenario, Frame], Sequencer] = own_sequencer
 
 
 class Durable(Protocol):
@@ -105,6 +120,15 @@ class Process:
         """What it kept is gone; it is not alive."""
         self.lost = True
 
+    @property
+    def movable(self) -> bool:
+        """Whether a role of it can go to another data plane now."""
+        return False
+
+    def move(self, now: float) -> Effects:
+        """It goes there, between two steps."""
+        raise NotImplementedError
+
     def step(self, rows: Rows, now: float) -> Effects:
         """A batch for its roles."""
         raise NotImplementedError
@@ -145,16 +169,14 @@ class AcceptorProcess(Process):
                 self.directory, cluster=CLUSTER, group=GROUP, acceptor=self.id, disk=self.disk
             )
         self._log: Durable = self.record_log
+        self._elsewhere = False  # it has moved, and comes up there
         self.forgetful: ForgetfulAcceptor | None = None
 
     def start(self, now: float) -> None:
         """Comes up with what its disk holds."""
         super().start(now)
         scenario = self.scenario
-        self.role = self.classes.acceptor(
-            frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
-            value_bytes=scenario.value_bytes, scalar_below=scenario.scalar_below,
-        )  # fmt: skip
+        self.role = self._empty()
         self.forgetful = None
         if self.lost:
             self.record_log = RecordLog()
@@ -181,6 +203,29 @@ class AcceptorProcess(Process):
         assert isinstance(opened, Restored), f"the log was damaged: {opened}"
         self.role.restore(opened.records)
         self._log = opened.log
+
+    def _empty(self) -> Acceptor:
+        scenario, classes = self.scenario, self.classes
+        make = classes.acceptor_elsewhere if self._elsewhere else classes.acceptor
+        return (make or classes.acceptor)(
+            frame=self.frame, acceptors=scenario.acceptors, window=scenario.window,
+            value_bytes=scenario.value_bytes, scalar_below=scenario.scalar_below,
+        )  # fmt: skip
+
+    @property
+    def movable(self) -> bool:
+        """One with a log of files stays where that is."""
+        return self.alive and not self.lost and self.disk is None
+
+    def move(self, now: float) -> Effects:
+        """It takes all that it must remember along (docs/PROTOCOL.md, section 8)."""
+        self._elsewhere = not self._elsewhere
+        before, self.role = self.role, self._empty()
+        self.role.take(before.leave())
+        before.close()
+        self.forgetful = None
+        self.record_log.carry_over = self.role.carry_over
+        return Effects.none()
 
     def crash(self) -> None:
         """The disk keeps what was synced, and any part of the rest."""
@@ -246,6 +291,7 @@ class CoordinatorProcess(Process):
     ) -> None:
         super().__init__(address, scenario, classes, random)
         self.round_file = NO_ROUND
+        self._elsewhere = False  # its sequencer has moved, and comes up there
         self.hard_of_hearing = scenario.hard_of_hearing
         takeover_s = scenario.takeover_s
         self.timing = CoordinatorTiming(
@@ -264,6 +310,22 @@ class CoordinatorProcess(Process):
             last_round=self.round_file, timing=self.timing, queue_messages=64,
             scalar_below=scenario.scalar_below,
         )  # fmt: skip
+        if self._elsewhere:
+            self.role.move(self.classes.sequencer_elsewhere(scenario, self.frame), now)
+
+    @property
+    def movable(self) -> bool:
+        """At any time."""
+        return self.alive
+
+    def move(self, now: float) -> Effects:
+        """Its requests are numbered elsewhere (docs/PROTOCOL.md, section 4)."""
+        self._elsewhere = not self._elsewhere
+        make = self.classes.sequencer_elsewhere if self._elsewhere else own_sequencer
+        before = self.role.sequencer
+        effects = self.role.move(make(self.scenario, self.frame), now)
+        before.close()
+        return effects
 
     def lose_disk(self) -> None:
         """Its rounds are what a majority of acceptors tells: nothing has to be made up for."""

@@ -61,6 +61,8 @@ class Scenario:
     """How many commands travel in fragments."""
     forgets: float
     """How many crashes take the disk with them, as far as the protocol bears it."""
+    move_gap_s: float
+    """Mean time between moves of some acceptor or sequencer to another data plane."""
 
 
 def draw(seed: int) -> Scenario:
@@ -106,4 +108,5 @@ def draw(seed: int) -> Scenario:
         long_commands=random.choice((0.05, 0.05, 0.5)),
         idle_beats=random.choice((1, 8)),
         forgets=0.0 if calm else random.choice((0.0, 0.0, 0.1, 0.5, 1.0)),
+        move_gap_s=random.choice((1e9, 0.1, 1.0)) * takeover_s,
     )

@@ -48,6 +48,7 @@ LIVENESS_S = 30.0
 """Virtual seconds after healing: takeovers at the largest back-off, and then the retries."""
 TRANSFER_S = 0.02
 PROBE_TAKEOVERS = 4
+MOVE_DIES = 0.1
 SPLIT_INBOX = 0.2
 CLOCK_GRAIN_S = 1e-7
 """A wake-up is so late: local clocks are sums, and a sum must not end below its deadline."""
@@ -71,6 +72,8 @@ class Simulation:
         self.crashes = 0
         self.disks_lost = 0
         self.rejoined = 0  # acceptors that had forgotten
+        self.moves = 0  # of acceptors and sequencers, to another data plane
+        self._moves_random = Random(f"{scenario.seed} moves")
         self._random = Random(f"{scenario.seed} world")
         self._trace = trace
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -492,6 +495,38 @@ class Simulation:
         while time < scenario.faults_s:
             self.at(time, self._nag)
             time += random.expovariate(1 / scenario.nag_gap_s)
+
+        moving = self._moves_random
+        time = moving.expovariate(1 / scenario.move_gap_s)
+        while time < scenario.faults_s:
+            process = moving.choice(
+                [p for p in self.processes.values() if not isinstance(p, ReplicaProcess)]
+            )
+            self.at(time, self._mover(process))
+            time += moving.expovariate(1 / scenario.move_gap_s)
+
+    def _mover(self, process: Process) -> Callable[[], None]:
+        return lambda: self._move(process)
+
+    def _move(self, process: Process) -> None:
+        """A role goes to another data plane; now and then its process dies on the way there."""
+        if not process.movable:
+            return
+        self.moves += 1
+        name = _name(process.address)
+        if isinstance(process, AcceptorProcess) and self._moves_random.random() < MOVE_DIES:
+            self.log(f"{name} dies while it moves")
+            self._crash(process)  # what it remembered was in memory, here or there
+            if not process.lost:
+                self._lose_disk(process)
+            return
+        self.log(f"{name} moves")
+        effects = process.move(self._local(process))
+        if isinstance(process, AcceptorProcess):
+            self.acceptor_checker.restored(process.id, process.role)
+        self._pay(process, [], effects)
+        if process.alive:
+            self._wake(process)
 
     def _crasher(self, process: Process) -> Callable[[], None]:
         return lambda: self._crash(process)
