@@ -1,7 +1,8 @@
-"""All tests in half the time: python -m tests.all; what pytest is given instead runs by itself.
+"""All tests in less time: python -m tests.all; what pytest is given instead runs by itself.
 
-Those of tests/chaos have networks of their own and mostly wait, so they run beside the others, on
-the other core, and are told when both are through.
+Several runs of pytest go beside each other: tests/chaos has networks of its own and mostly waits;
+the folders of PURE start no cluster and compute; all else waits for processes and disks. The first
+two are told of when all are through.
 """
 
 from __future__ import annotations
@@ -10,11 +11,22 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
+from typing import NamedTuple
 
 from p4xos.processes import end_with_parent
 
-APART = "tests/chaos"
+PURE = ("checking", "fuzz", "promela", "roles", "simulator", "storage", "switch")
+APART = {"chaos": ("tests/chaos",), "pure": tuple(f"tests/{name}" for name in PURE)}
 NO_TESTS_FAILED = 0
+
+
+class Beside(NamedTuple):
+    """A run of pytest that is told of afterwards."""
+
+    folders: tuple[str, ...]
+    process: subprocess.Popen[bytes]
+    told: Path
 
 
 def main(arguments: list[str]) -> int:
@@ -22,25 +34,37 @@ def main(arguments: list[str]) -> int:
     command = [sys.executable, "-m", "pytest"]
     if arguments:
         return subprocess.call([*command, *arguments])
-    with tempfile.TemporaryFile("w+", errors="replace") as told:
-        apart = subprocess.Popen(
-            [*command, "-o", "cache_dir=.pytest_cache/apart", APART],
-            stdout=told, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+    with tempfile.TemporaryDirectory() as directory:
+        beside = [
+            _start(command, name, folders, Path(directory) / name)
+            for name, folders in APART.items()
+        ]
+        ignored = [f"--ignore={folder}" for each in beside for folder in each.folders]
+        try:
+            codes = [
+                subprocess.call([*command, *ignored], preexec_fn=end_with_parent(signal.SIGTERM))
+            ]
+            for each in beside:
+                print(f"{', '.join(each.folders)}, which ran meanwhile:", flush=True)
+                codes.append(each.process.wait())
+                print(each.told.read_text(errors="replace"), end="", flush=True)
+        except BaseException:  # Ctrl-C has reached them too
+            for each in beside:
+                each.process.terminate()
+            for each in beside:
+                each.process.wait()
+            raise
+    return next((code for code in codes if code != NO_TESTS_FAILED), NO_TESTS_FAILED)
+
+
+def _start(command: list[str], name: str, folders: tuple[str, ...], told: Path) -> Beside:
+    with told.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "-o", f"cache_dir=.pytest_cache/{name}", *folders],
+            stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             preexec_fn=end_with_parent(signal.SIGTERM),
         )  # fmt: skip
-        try:
-            code = subprocess.call(
-                [*command, f"--ignore={APART}"], preexec_fn=end_with_parent(signal.SIGTERM)
-            )
-            print(f"{APART}, which ran meanwhile:", flush=True)
-            code_apart = apart.wait()
-        except BaseException:  # Ctrl-C has reached it too
-            apart.terminate()
-            apart.wait()
-            raise
-        told.seek(0)
-        print(told.read(), end="", flush=True)
-    return code if code != NO_TESTS_FAILED else code_apart
+    return Beside(folders, process, told)
 
 
 if __name__ == "__main__":
