@@ -146,6 +146,8 @@ class Application:
         self.durable_through = 0  # as last reported to the coordinators
         self.applied_more: Callable[[], None] | None = None
         """Called after each batch that was applied, for a server to flush its replies."""
+        self.awaited = False
+        """Whether somebody waits here for what others submit: deliveries then never wait."""
         self.fell_behind = trio.Event()
         """Set when this replica is behind; whoever catches up puts a new one in its place."""
         self._driver: Driver | None = None
@@ -222,7 +224,8 @@ class Application:
     def unhurried(self) -> bool:
         """Whether nobody waits here for what is delivered next, and nothing is missing."""
         replica = self.replica
-        return replica.proposer.idle and not self._reads and not replica.learner.asking
+        busy = self.awaited or self._reads or replica.learner.asking
+        return not busy and replica.proposer.idle
 
     def _apply(self, deliveries: list[tuple[Delivery, int | None]]) -> None:
         learner = self.replica.learner

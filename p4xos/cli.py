@@ -1,4 +1,4 @@
-"""The command line of the log: p4xos node|role|cluster|status|recover|reconfigure|secret.
+"""The command line of the log: p4xos node|role|cluster|status|recover|reconfigure|secret|libpaxos.
 
 Packages that stand above this one add verbs by an entry point of the group COMMANDS: a function
 that is handed what `add_subparsers` gave, and adds parsers to it as `build_parser` does.
@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from p4xos import arguments
+from p4xos.compat.libpaxos import command as libpaxos
 from p4xos.config import ROLE_NAMES, Cluster
 from p4xos.placement import MOVABLE
 from p4xos.processes import NODE_LOCK, claimed
@@ -85,6 +86,7 @@ def build_parser(others: Iterable[AddVerbs] = ()) -> argparse.ArgumentParser:
     arguments.add_cluster_flag(verb)
     verb.set_defaults(call=_secret, parser=verb)
 
+    libpaxos.add_verbs(verbs)
     for add_verbs in others:
         add_verbs(verbs)
     return parser

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,12 +223,17 @@ class LogStore:
         self._retain(batch, through, written)
         checkpointed.write(batch, _META_LEARNER, learner_state)
         batch.put(_META_POSITION, _POSITION.pack(through, *self._newest))
+        checkpointed.write(batch, b"", dict(self._records(through)))
         self._write(batch)
         self.applied = through
         for delivery, ticket in deliveries:
             if ticket is not None:
                 self.submissions.delivered(ticket, delivery.instance, len(delivery.lengths))
         self._tell()
+
+    def _records(self, through: int) -> Iterable[tuple[bytes, bytes | None]]:
+        """What a store that is built on this one writes with a batch; None: what it removes."""
+        return ()
 
     def _put_stretch(
         self,
@@ -337,7 +342,7 @@ class LogStore:
         """
         try:
             incoming = generations.prepare(self.directory, self._live, directory)
-            LogStore.__new__(LogStore)._check(incoming, self.cluster)
+            type(self).__new__(type(self))._check(incoming, self.cluster)
             generations.mark(self.directory, incoming)
         except OSError as error:
             raise LogStoreError(self.directory, explain(error)) from error
@@ -358,7 +363,7 @@ class LogStore:
         Raises:
           LogStoreError: it is damaged, or not of this cluster.
         """
-        candidate = LogStore.__new__(LogStore)
+        candidate = type(self).__new__(type(self))
         candidate.directory, candidate.cluster = directory, self.cluster
         candidate.applied = 0
         candidate._open(directory)

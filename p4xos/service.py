@@ -118,6 +118,7 @@ class ListenFailed(P4xosError):
             f'another "{key}" address in the cluster file, the same on every machine'
         )
         self.address = address
+        self.reason = reason
 
 
 def listen(address: Address, key: str = "peer") -> socket.socket:

@@ -26,6 +26,9 @@ from kvstore.machine import KvStateMachine, NewerEntry
 from kvstore.packing import NEWER, join_value, pack_commands
 from kvstore.store import Store, StoreError
 from p4xos import logstore, placement, secret, service, wire
+from p4xos.compat.libpaxos import packs
+from p4xos.compat.libpaxos import store as pack_store
+from p4xos.compat.libpaxos.store import PackStore
 from p4xos.config import Cluster
 from p4xos.effects import Chosen
 from p4xos.framing import encode_frame
@@ -274,6 +277,25 @@ def log_copy(place: Path) -> Refusal:
     return Refusal(str(refused.value), found, logstore.FORMAT)
 
 
+def libpaxos_count(place: Path) -> Refusal:
+    with next_version(pack_store, "FORMAT") as found:
+        log = PackStore(place, CLUSTER)
+        log.append(chosen(b"v" * 24))
+        log.apply([], 1, {})
+        log.close()
+    with pytest.raises(LogStoreError) as refused:
+        PackStore(place, CLUSTER)
+    return Refusal(str(refused.value), found, pack_store.FORMAT)
+
+
+def libpaxos_pack(_: Path) -> Refusal:
+    with next_version(packs, "VERSION") as found:
+        later = packs.MARK[:3] + b"%d" % found
+    with pytest.raises(packs.NewerPack) as refused:
+        packs.read_pack_untrusted(later + b"whatever")
+    return Refusal(str(refused.value), found, packs.VERSION)
+
+
 def backup(place: Path) -> Refusal:
     store = written_store(place / "own")
     store.write_out()
@@ -339,6 +361,8 @@ REFUSED: dict[str, Callable[[Path], Refusal]] = {
     "copy of the store": store_copy,
     "data of a plain log": log_data,
     "copy of a plain log": log_copy,
+    "count of libpaxos' values": libpaxos_count,
+    "packs of libpaxos' values": libpaxos_pack,
     "backup": backup,
     "DUMP payload": dumped,
     "data plane of a role that moved": moved_role,

@@ -34,6 +34,10 @@ from kvstore.store import StoreError
 from p4xos import cli as p4xos_cli
 from p4xos import envelope, fetching, framing, http, placement, reconfiguring, wire
 from p4xos import packing as values
+from p4xos.compat.libpaxos import frames as libpaxos_dialect
+from p4xos.compat.libpaxos import messages as libpaxos
+from p4xos.compat.libpaxos import packs
+from p4xos.compat.libpaxos.conf import PaxosConf
 from p4xos.config import Cluster, ConfigError
 from p4xos.effects import Effects
 from p4xos.errors import BadPacket, P4xosError, RoundsExhausted
@@ -363,6 +367,73 @@ _HTTP = [
     b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"HEAD /healthz?a=b HTTP/1.0\r\n\r\n",
     b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
 ]  # fmt: skip
+
+
+# The ports of a paxos.conf ------------------------------------------------------------------------
+
+_MESSAGES = [
+    msgpack.packb(message, use_bin_type=True)
+    for message in (
+        [0, 1, 10], [1, 2, 3, 4, 5, b"v"], [2, 1, 10, b"value"], [3, 0, 300, 1, 1, b"x" * 40],
+        [4, 1, 70000, 2], [5, 1, 11], [6, 2**32 - 1], [7, 2, 9], [8, b""], [8, b"x" * 300],
+    )
+] + [msgpack.packb([8, b"v" * 20], use_bin_type=True) * 12]  # fmt: skip
+
+
+@target(weight=20)
+def libpaxos_messages(random: Random) -> None:
+    """BadPacket, or the same messages in whatever pieces; never a byte taken twice."""
+    data = b"".join(mutated(random, _MESSAGES) for _ in range(random.choice((1, 2, 5))))
+    try:
+        whole = libpaxos.parse_untrusted(data, 1000)
+    except BadPacket:
+        whole = None
+    held, lengths, found = b"", list[int](), list[libpaxos.Message]()
+    try:
+        for piece in pieces(random, data):
+            parsed = libpaxos.parse_untrusted(held + piece, 1000)
+            assert sum(parsed.lengths) == len(parsed.data)
+            held = (held + piece)[parsed.used :]
+            lengths += parsed.lengths
+            found += parsed.messages
+    except BadPacket:
+        assert whole is None
+        return
+    assert whole is not None
+    assert (lengths, found, held) == (whole.lengths, whole.messages, data[whole.used :])
+
+
+@target(weight=10)
+def libpaxos_frames(random: Random) -> None:
+    """BadPacket or a refusal, for whatever stands in a frame."""
+    data = _conversation(random)
+    with suppress(BadPacket):
+        requests, used = libpaxos_dialect.parse_untrusted(data)
+        assert used <= len(data)
+        for request in requests:
+            only(P4xosError, lambda r=request: libpaxos_dialect.check_hello_untrusted(r, 1, "n1"))  # type: ignore[misc]  # bound now
+            only(P4xosError, lambda r=request: libpaxos_dialect.read_submit_untrusted(r, 1000))  # type: ignore[misc]
+
+
+@target(weight=10)
+def libpaxos_packs(random: Random) -> None:
+    """What the log holds is read without an error, but for what a later release wrote."""
+    good = [packs.pack(3, 1, values.pack_payloads([b"a", b"", b"bcd"])), b"plain", packs.MARK]
+    with suppress(packs.NewerPack):
+        found = packs.read_pack_untrusted(mutated(random, good))
+        assert int(found.lengths.sum()) == len(found.data)
+
+
+@target(weight=4)
+def paxos_conf(random: Random) -> None:
+    """ConfigError, or a file with acceptors."""
+    good = [
+        b"# all\nacceptor 0 127.0.0.1 8800\nreplica 1 127.0.0.1 8801\np 0 127.0.0.1 1\n",
+        b"a 0 127.0.0.1 1\nverbosity info\ntcp-nodelay yes\nlmdb-mapsize 10 mb\n",
+    ]
+    text = b"".join(mutated(random, good) for _ in range(random.choice((1, 2))))
+    with suppress(ConfigError):
+        assert PaxosConf.parse(text.decode(errors="replace")).acceptors
 
 
 @target(weight=4)

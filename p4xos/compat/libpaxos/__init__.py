@@ -1,0 +1,1 @@
+"""libpaxos programs on this log: docs/libpaxos.md."""
