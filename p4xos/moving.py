@@ -31,7 +31,7 @@ from p4xos.driver import Driver
 from p4xos.errors import P4xosError
 from p4xos.framing import integer_untrusted
 from p4xos.placement import Movable, plane_untrusted, role_untrusted, roles_untrusted
-from p4xos.planes import DataPlanes, NumpyPlanes
+from p4xos.planes import DataPlanes, NoDataPlane, NumpyPlanes
 from p4xos.remote_errors import Refused
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, Phase
@@ -90,12 +90,12 @@ class Moves:
     ) -> Part:
         cluster = self._node.cluster
         name = placement.read(cluster, role, member.id)
+        file = placement.plane_file(cluster, role, member.id)
+        where = (str(file), "") if file.exists() else (cluster.source, "[cluster]")
         try:
             part = make(planes.find(name))(cluster, self._frame(member.id))
-        except ValueError as error:
-            file = placement.plane_file(cluster, role, member.id)
-            source = str(file) if file.exists() else cluster.source
-            raise ConfigError(source, "[cluster]", f'data_plane = "{name}": {error}') from None
+        except (ValueError, NoDataPlane) as error:
+            raise ConfigError(*where, f'data_plane = "{name}": {error}') from None
         self.planes[role, member.id], self._parts[role, member.id] = name, part
         return part
 
@@ -136,16 +136,9 @@ class Moves:
             told: dict[str, object] = {"from": before, "to": name}
             if before == name:
                 return told
-            try:
-                if role == "acceptor":
-                    told |= await self._move_acceptor(member, name)
-                else:
-                    told |= await self._move_coordinator(member, name)
-            except BaseException:
-                self.counters["failed"] += 1
-                raise
-            self.counters["moved"] += 1
-            return told
+            if role == "acceptor":
+                return told | await self._move_acceptor(member, name)
+            return told | await self._move_coordinator(member, name)
 
     async def _prepared(
         self, name: str, roles: tuple[Movable, ...]
@@ -252,12 +245,14 @@ class Moves:
     def _stays(self, role: Movable, member: int, name: str, error: Exception) -> Refused:
         """The role goes on where it was, also when the node starts again."""
         before = self.planes[role, member]
+        self.counters["failed"] += 1
         log.error("%s %d stays on %s: %s failed", role, member, before, name, exc_info=error)
         placement.write(self._node.cluster, role, member, before)
         return Refused(f"{name} could not take {role} {member}, which stays on {before}: {error}")
 
     def _arrived(self, role: Movable, member: int, name: str, part: Voter | Sequencer) -> None:
         key = role, member
+        self.counters["moved"] += 1
         log.info("%s %d moved from %s to %s", role, member, self.planes[key], name)
         self.planes[key], self._parts[key] = name, part
 

@@ -49,7 +49,7 @@ def moved(before: Voter, make: Callable[[], Voter]) -> Voter:
     return after
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(batches=BATCHES)
 def test_one_that_moves_answers_as_one_that_stays(batches: list[list[Message]]) -> None:
     """docs/PROTOCOL.md, section 8: there and back between all steps, the same answers."""

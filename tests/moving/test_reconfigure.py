@@ -18,6 +18,9 @@ from p4xos.client import Client
 from p4xos.config import ConfigError
 from p4xos.dialing import ask_untrusted, dial
 from p4xos.errors import NoQuorum, P4xosError
+from p4xos.inquiries import described
+from p4xos.metrics import families
+from p4xos.node import Node
 from p4xos.reconfiguring import NotReconfigured, reconfigure
 from p4xos.remote_errors import Refused
 from p4xos.roles.memory import Memory
@@ -251,9 +254,20 @@ async def test_a_role_comes_up_where_it_was(tmp_path: Path) -> None:
     cluster = new_cluster(tmp_path)
     async with running(cluster) as nodes:
         await reconfigure(cluster, "registers")
+        told = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in families(nodes.running["n1"].status())
+            for sample in family.samples
+        }
+        assert told["p4xos_data_plane", "0", "acceptor", "registers"] == 1
+        assert told["p4xos_data_plane", "0", "coordinator", "registers"] == 1
+        assert told["p4xos_moves_moved_total",] == 2
+        assert told["p4xos_moves_failed_total",] == 0
         await nodes.stop("n1")
         await nodes.start("n1")
         assert nodes.planes == dict.fromkeys(ROLES, "registers")
+        line = described({"n1": nodes.running["n1"].status()})["n1"]
+        assert "acceptor 0 on registers, coordinator 0 on registers" in line
     path = placement.plane_file(cluster, "acceptor", 0)
     assert path == tmp_path / "n1" / "acceptor-0.plane"
 
@@ -276,6 +290,13 @@ def test_a_file_that_is_no_good(tmp_path: Path, text: str, complaint: str) -> No
     path.write_text(text.replace("ID", str(cluster.id)))
     with pytest.raises(ConfigError, match=complaint):
         placement.read(cluster, "coordinator", 2)
+
+
+def test_a_data_plane_that_is_gone_is_named_with_the_file(tmp_path: Path) -> None:
+    cluster = new_cluster(tmp_path)
+    placement.write(cluster, "acceptor", 0, "bmv2")
+    with pytest.raises(ConfigError, match=r'acceptor-0.plane: .*no data plane "bmv2" is installed'):
+        Node(cluster, "n1", [("acceptor", cluster.acceptors[0])]).open()
 
 
 def test_a_log_is_not_given_up_by_a_file(tmp_path: Path) -> None:
