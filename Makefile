@@ -8,7 +8,7 @@ SECONDS ?= 600
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak chaos judges docs sim model fuzz cuts clean distclean
+.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz cuts clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -45,6 +45,10 @@ chaos:  ## break real processes, judge what clients saw: make chaos ARGS="--minu
 judges:  ## run other projects' tests: make judges ARGS="--redis DIRECTORY --redis-py DIRECTORY"
 	@deploy/setup test
 	@$(PYTHON_BIN)/python -m bench.judges $(ARGS)
+
+libpaxos:  ## build libpaxos' C interface (libevent-dev, gcc) into build/libpaxos; docs/libpaxos.md
+	@deploy/setup libpaxos
+	$(MAKE) --no-print-directory -C p4xos/compat/libpaxos_c $(ARGS)
 
 docs:  ## make docs/configuration.md from the code
 	@deploy/setup develop

@@ -38,7 +38,7 @@ SYSTEM_PROGRAMS = [
     "tail",
     "touch",
 ]
-TEST_PROGRAMS = ("redis-cli", "redis-benchmark", "redis-server", "ip", "nft", "spin", "gcc")
+TEST_PROGRAMS = ("redis-cli", "redis-benchmark", "redis-server", "ip", "nft", "spin", "gcc", "make")
 APT_GET = """#!/bin/sh
 echo "$*" >> apt-calls
 case "$1" in install) cp "$POLICY_FILE" policy-seen; touch "$(dirname "$0")/venv-installed" ;; esac
@@ -66,6 +66,8 @@ class Tree:
         for name in TEST_PROGRAMS:
             self.program(name, "#!/bin/sh\n")
         (path / "stdlib.h").touch()
+        (path / "event2").mkdir()
+        (path / "event2" / "event.h").touch()
 
     def program(self, name: str, text: str) -> None:
         file = self.path / "bin" / name
@@ -164,8 +166,22 @@ def test_root_gets_what_tests_drive(tree: Tree) -> None:
     (tree.path / "bin" / "venv-installed").touch()
     (tree.path / "bin" / "nft").unlink()
     (tree.path / "stdlib.h").unlink()  # as with a compiler that came without the C library
+    (tree.path / "event2" / "event.h").unlink()
     assert tree.setup("test").returncode == 0
-    installed = "install -y -q --no-install-recommends nftables libc6-dev"
+    installed = "install -y -q --no-install-recommends nftables libc6-dev libevent-dev"
+    assert tree.calls("apt") == ["update -q", installed]
+
+
+def test_only_what_compiles_is_needed_for_libpaxos(tree: Tree) -> None:
+    assert tree.setup("libpaxos").stdout == ""
+    (tree.path / "event2" / "event.h").unlink()
+    tree.user(1000)
+    done = tree.setup("libpaxos")
+    assert done.returncode == 1
+    assert "sudo apt-get install libevent-dev" in done.stderr
+    tree.user(0)
+    assert tree.setup("libpaxos").returncode == 0
+    installed = "install -y -q --no-install-recommends libevent-dev"
     assert tree.calls("apt") == ["update -q", installed]
 
 
@@ -190,6 +206,7 @@ def test_clean_tells_what_it_removes_and_keeps_the_environment(tree: Tree) -> No
         ("test", "-m tests.all"),
         ("sim", "--seeds 7"),
         ("bench", "-m bench"),
+        ("libpaxos", "build/libpaxos/measure"),
     ],
 )
 def test_targets(target: str, command: str) -> None:
