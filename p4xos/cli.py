@@ -1,4 +1,4 @@
-"""The command line of the log: p4xos node|role|cluster|status|recover|reconfigure|secret|libpaxos.
+"""The command line of the log: p4xos node|role|cluster|status|recover|...; see `build_parser`.
 
 Packages that stand above this one add verbs by an entry point of the group COMMANDS: a function
 that is handed what `add_subparsers` gave, and adds parsers to it as `build_parser` does.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p4xos import arguments
@@ -82,6 +83,21 @@ def build_parser(others: Iterable[AddVerbs] = ()) -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
     verb.set_defaults(call=_reconfigure, parser=verb)
 
+    verb = verbs.add_parser("discovery", help="run the service that Chunnels find one another by")
+    verb.add_argument("--socket", metavar="FILE", type=Path, required=True, help="where it listens")
+    verb.add_argument(
+        "--state", metavar="FILE", type=Path,
+        help="what must outlive it; default: beside the socket, ending in .state",
+    )  # fmt: skip
+    verb.add_argument(
+        "--capacity", metavar="NAME=COUNT", action="append", default=[],
+        help="a resource that is always there; may be given several times",
+    )
+    verb.add_argument("--show", action="store_true", help="tell what the running one knows instead")
+    verb.add_argument("--json", action="store_true", help="with --show: one line of JSON")
+    arguments.add_log_flag(verb)
+    verb.set_defaults(call=_discovery, parser=verb)
+
     verb = verbs.add_parser("secret", help="draw the secret of a cluster that has none")
     arguments.add_cluster_flag(verb)
     verb.set_defaults(call=_secret, parser=verb)
@@ -140,6 +156,16 @@ def _reconfigure(flags: argparse.Namespace) -> None:
     roles = flags.role or MOVABLE
     found = inquiries.reconfigure(Cluster.load(flags.cluster), flags.data_plane, roles)
     arguments.print_data(found.data() if flags.json else inquiries.moves(found), flags.json)
+
+
+def _discovery(flags: argparse.Namespace) -> None:
+    from p4xos.chunnels.discovery import process
+
+    if flags.show:
+        arguments.print_data(process.show(flags.socket), flags.json)
+    else:
+        capacities = process.capacities(flags.capacity)
+        process.run(flags.socket, flags.state, capacities, flags.log_format)
 
 
 def _secret(flags: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from p4xos.envelope import ENVELOPE_BYTES
 from p4xos.http import HttpServer, Page
 from p4xos.metrics import families, metrics_page
 from p4xos.storage import AcceptorLog, StorageOfJoined
@@ -24,6 +25,7 @@ def status(node: Node) -> dict[str, object]:
         "started_at": node.started_at,
         "roles": [f"{role} {member.id}" for role, member in node.roles],
         "silent": node.silent,
+        "group": _group(node),
     }
     if node.coordinator is not None:
         told["coordinator"] = node.coordinator.status()
@@ -49,6 +51,19 @@ def status(node: Node) -> dict[str, object]:
     for key, tell in node.told.items():
         told[key] = tell()
     return told
+
+
+def _group(node: Node) -> dict[str, object]:
+    """What the group provides, for whoever must know before it submits."""
+    cluster = node.cluster
+    durability = "majority-disk" if cluster.storage == "disk" else "majority"
+    if len(cluster.acceptors) == 1 and cluster.storage != "disk":
+        durability = "one"
+    return {
+        "data_planes": sorted(set(node.moves.planes.values())) or [cluster.data_plane],
+        "durability": durability,
+        "value_bytes": cluster.value_bytes - ENVELOPE_BYTES,
+    }
 
 
 def _learner(node: Node) -> dict[str, object]:

@@ -77,6 +77,9 @@ def test_imports_point_the_right_way(path: Path) -> None:
         if module.startswith("p4xos"):
             assert top != "kvstore", f"{module} imports {name}"
         judges = module.startswith("kvstore.checking") and name.startswith(CHECKER)
+        if name.startswith("p4xos.chunnels") and top == "p4xos" and module.startswith("p4xos"):
+            above = module.startswith("p4xos.chunnels") or module == "p4xos.cli"
+            assert above, f"{module} imports {name}"
         if not module.startswith("p4xos.testing") and not judges:
             assert not name.startswith("p4xos.testing"), f"{module} imports {name}"
 

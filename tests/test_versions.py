@@ -17,6 +17,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+import trio
 
 from kvstore import archive, commands, dump, packing
 from kvstore import store as kv_store
@@ -26,6 +27,11 @@ from kvstore.machine import KvStateMachine, NewerEntry
 from kvstore.packing import NEWER, join_value, pack_commands
 from kvstore.store import Store, StoreError
 from p4xos import logstore, placement, secret, service, wire
+from p4xos.chunnels import messages
+from p4xos.chunnels.discovery import client as discovery_client
+from p4xos.chunnels.discovery import service as discovery
+from p4xos.chunnels.discovery.book import Hold
+from p4xos.chunnels.negotiation import Answer, ServerNegotiation
 from p4xos.compat.libpaxos import packs
 from p4xos.compat.libpaxos import store as pack_store
 from p4xos.compat.libpaxos.store import PackStore
@@ -351,6 +357,38 @@ def secret_file(place: Path) -> Refusal:
     return Refusal(str(refused.value), found, secret.VERSION)
 
 
+def negotiation(_: Path) -> Refusal:
+    """A client of a later release is told by the server's answer, which it reads."""
+    nonce = b"n" * messages.NONCE_BYTES
+    with next_version(messages, "VERSION") as found:
+        offer = messages.pack_offer(nonce, "client", b"")
+
+    def choose(offer: object) -> Answer:
+        raise AssertionError("nothing is chosen")
+
+    answer = ServerNegotiation(b"k" * 32, choose).offer_untrusted(offer, ("10.0.0.1", 1), 0.0)
+    assert answer is not None
+    with next_version(messages, "VERSION"):
+        refuse = messages.unpack_refuse_untrusted(answer)
+    assert refuse.nonce == nonce
+    return Refusal(refuse.why, found, messages.VERSION)
+
+
+def discovery_state(place: Path) -> Refusal:
+    path = place / "discovery.sock"
+    service = discovery.Service(path)
+    hold = Hold("implementation", 1.0, 1.0, {"capacities": {}}, ["true"])
+    service.book.hold(hold)
+    with next_version(discovery, "STATE_VERSION") as found:
+        service._tell()
+    state = place / "discovery.sock.state"
+    before = state.read_bytes()
+    with pytest.raises(discovery.NewerState) as refused:
+        discovery.Service(path)._stored_holds()
+    assert state.read_bytes() == before
+    return Refusal(str(refused.value), found, discovery.STATE_VERSION)
+
+
 REFUSED: dict[str, Callable[[Path], Refusal]] = {
     "datagrams": datagrams,
     "entries of the store's log": entries,
@@ -367,8 +405,10 @@ REFUSED: dict[str, Callable[[Path], Refusal]] = {
     "DUMP payload": dumped,
     "data plane of a role that moved": moved_role,
     "secret": secret_file,
+    "negotiation of Chunnels": negotiation,
+    "what outlives the discovery service": discovery_state,
 }
-ELSEWHERE = {"connections of peers", "cluster file"}
+ELSEWHERE = {"connections of peers", "discovery service", "cluster file"}
 """Those that have a test of their own below."""
 
 
@@ -394,6 +434,17 @@ async def test_connections_of_peers(tmp_path: Path, sealed: bool) -> None:
         answer = await said(nodes.cluster.nodes[0].peer, encode_frame(hello))
         assert f"speaks version {speaks} of this service and you {later}".encode() in answer
         assert b"upgrade the older one" in answer
+
+
+async def test_discovery_service(tmp_path: Path) -> None:
+    path = tmp_path / "discovery.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(discovery.Service(path).run)
+        with next_version(discovery_client, "VERSION") as later:
+            view = await discovery_client.Discovery(path).look()
+        assert f"speaks version {discovery.VERSION} and you {later}" in view.note
+        assert "upgrade the older one" in view.note
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_node_tells_who_sends_datagrams_of_another_version(

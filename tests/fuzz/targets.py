@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import msgpack
 import numpy as np
@@ -34,6 +35,25 @@ from kvstore.store import StoreError
 from p4xos import cli as p4xos_cli
 from p4xos import envelope, fetching, framing, http, placement, reconfiguring, wire
 from p4xos import packing as values
+from p4xos.chunnels import (
+    NoAgreement,
+    Runtime,
+    anycast,
+    local_or_remote,
+    reliable,
+    select,
+    shard,
+)
+from p4xos.chunnels import messages as chunnel_messages
+from p4xos.chunnels import offers as chunnel_offers
+from p4xos.chunnels.choosing import choose
+from p4xos.chunnels.discovery.client import view_untrusted
+from p4xos.chunnels.discovery.service import data_untrusted
+from p4xos.chunnels.negotiation import Answer, ClientNegotiation, ServerNegotiation
+from p4xos.chunnels.serialization import BadMessage, Schema, packed, text
+from p4xos.chunnels.stack import Layer as ChunnelLayer
+from p4xos.chunnels.view import View
+from p4xos.chunnels.window import WINDOW_SEGMENTS, Window
 from p4xos.compat.libpaxos import frames as libpaxos_dialect
 from p4xos.compat.libpaxos import messages as libpaxos
 from p4xos.compat.libpaxos import packs
@@ -762,6 +782,104 @@ def backups(random: Random) -> None:
         only(documented, unpack)
         assert sorted(path.name for path in inside.iterdir()) == ["good.tar", "made", "spoilt.tar"]
         assert [path.name for path in Path(name).iterdir()] == ["inside"]
+
+
+# Chunnels ----------------------------------------------------------------------------------------
+
+_RUNTIME = Runtime()
+_STACK = shard(bytes, [("h", 1)], by="key") | select(reliable(), anycast())
+_OFFERS = [
+    chunnel_offers.pack(_RUNTIME.offer((_STACK | local_or_remote()).nodes, View())),
+    chunnel_offers.pack(_RUNTIME.offer(None, View())),
+]
+
+
+def _negotiated() -> list[bytes]:
+    """One datagram of each kind, as two ends exchange them."""
+    ours = _RUNTIME.offer((reliable() | local_or_remote()).nodes, View())
+    server = ServerNegotiation(b"k" * 32, lambda offer: Answer(choose(offer, ours)))
+    client = ClientNegotiation(ours, "fuzz", b"n" * 16, "there", 0.0, 1.0)
+    (offer,) = client.tick(0.0)
+    answer = server.offer_untrusted(offer, ("h", 1), 0.0)
+    assert answer is not None
+    ticket = chunnel_messages.unpack_accept_untrusted(answer).ticket
+    refuse = chunnel_messages.pack_refuse(chunnel_messages.Refuse(b"n" * 16, "reliable", "no"))
+    return [offer, answer, refuse, chunnel_messages.CONFIRM + ticket]
+
+
+_NEGOTIATED = _negotiated()
+
+
+@target(weight=20)
+def chunnel_negotiation(random: Random) -> None:
+    """Offers and answers: BadPacket, or counted; what is agreed on was offered."""
+    with suppress(BadPacket):
+        offer = chunnel_offers.unpack_untrusted(mutated(random, _OFFERS))
+        chunnel_offers.unpack_untrusted(chunnel_offers.pack(offer))
+        ours = _RUNTIME.offer((reliable() | local_or_remote()).nodes, View())
+        with suppress(NoAgreement):
+            choose(offer, ours)
+    ours = _RUNTIME.offer((reliable() | local_or_remote()).nodes, View())
+    server = ServerNegotiation(b"k" * 32, lambda offer: Answer(choose(offer, ours)))
+    client = ClientNegotiation(ours, "fuzz", b"n" * 16, "there", 0.0, 1.0)
+    for _ in range(3):
+        data = mutated(random, _NEGOTIATED)
+        server.offer_untrusted(data, ("h", 1), 0.0)
+        server.admit_untrusted(data[1:], random.choice((None, ("h", 1))), 0.0)
+        client.receive_untrusted(data)
+    assert server.remembered <= 1
+    assert client.over or client.tick(0.0)
+
+
+@target(weight=4)
+def chunnel_segments(random: Random) -> None:
+    """Whatever arrives, a window never raises, and holds no more than it may."""
+    one, other = Window(), Window()
+    one.write([noise(random, 300) for _ in range(5)])
+    one.finish()
+    sent = one.transmit(0.0)
+    for _ in range(8):
+        other.receive_untrusted(mutated(random, sent), 0.0)
+        one.receive_untrusted(mutated(random, other.transmit(1.0) or sent), 1.0)
+    assert len(other._ahead) <= WINDOW_SEGMENTS
+
+
+_PICTURE = msgpack.packb(
+    {
+        "registered": [["shard", "xdp", {"device": "eth0"}]], "free": {"slots": 3},
+        "names": {"kv": [["127.0.0.1", 1, ["p", "h", ""]]]},
+    }
+)  # fmt: skip
+
+
+@target(weight=8)
+def chunnel_discovery(random: Random) -> None:
+    """A picture of the service, and what it is asked to hold."""
+    with suppress(BadPacket):
+        view_untrusted(mutated(random, [_PICTURE]))
+    kind = random.choice(("implementation", "instance", "claim", "x"))
+    only(BadPacket, lambda: data_untrusted(kind, anything(random)))
+
+
+_TYPED = [b"\x82\xa3key\xa1a\xa5value\xc4\x01b", b'{"key":"a","value":{"\\u0000bytes":"Yg=="}}']
+
+
+@target(weight=8)
+def chunnel_messages_of_a_type(random: Random) -> None:
+    """A message of the type, or BadMessage."""
+    data = mutated(random, _TYPED)
+    for codec in (packed, text):
+        assert codec.functions is not None
+        _, incoming = codec.functions(ChunnelLayer("serialize", Schema.of(_Pair)))
+        with suppress(BadMessage):
+            (found,) = incoming([data])
+            assert isinstance(found, _Pair)
+            assert (type(found.key), type(found.value)) == (str, bytes)
+
+
+class _Pair(NamedTuple):
+    key: str
+    value: bytes
 
 
 # Command lines -----------------------------------------------------------------------------------

@@ -1,0 +1,271 @@
+"""A client's way to a connection: find, offer, agree, claim, open."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Any, NamedTuple
+
+import trio
+
+from p4xos.chunnels.connection import Connection, Messages
+from p4xos.chunnels.datagrams import SOCKET_BYTES, ClientDatagrams
+from p4xos.chunnels.errors import Busy, Denied, NoAgreement, NoAnswer, UnknownName
+from p4xos.chunnels.implementation import Side
+from p4xos.chunnels.messages import DATAGRAM_BYTES_MAX, NONCE_BYTES, Accept
+from p4xos.chunnels.negotiation import Address, ClientNegotiation
+from p4xos.chunnels.offers import Offer
+from p4xos.chunnels.opening import Agreed, opened
+from p4xos.chunnels.runtime import Forbidden, Runtime
+from p4xos.chunnels.stack import Layer, Node, Select
+from p4xos.chunnels.unwrapping import open_plain_nursery
+from p4xos.chunnels.view import View
+
+TIMEOUT_S = 5.0
+"""Of `connect`, unless the caller says otherwise."""
+TRY_AGAIN_S = 0.02
+"""After a resource that was offered turned out to be taken; it doubles."""
+ONE_OF_SEVERAL_S = 0.5
+"""How long one of several addresses is tried before the next."""
+_ADDRESS = re.compile(r"([\w.-]+):(\d{1,5})", re.ASCII)
+
+
+class Wanted(NamedTuple):
+    """A connection that is to be made."""
+
+    name: str
+    nodes: tuple[Node, ...] | None
+    runtime: Runtime
+    to: str | Address | Sequence[Address]
+    timeout: float
+
+
+@asynccontextmanager
+async def connected(
+    name: str,
+    nodes: tuple[Node, ...] | None,
+    runtime: Runtime,
+    to: str | Address | Sequence[Address],
+    timeout: float,
+) -> AsyncIterator[Connection[Any]]:
+    """See `Endpoint.connect`."""
+    wanted = Wanted(name, nodes, runtime, to, timeout)
+    until = trio.current_time() + timeout
+    pause = TRY_AGAIN_S
+    forbidden: Forbidden = frozenset()
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                attempt = _attempt(wanted, until, forbidden)
+                connection = await stack.enter_async_context(attempt)
+                break
+            except _Taken as taken:
+                # Somebody was faster. At this end the next offer is without it; what is free at
+                # the server is the server's to know, and it looks again.
+                forbidden |= taken.forbidden
+                runtime.counters["retries"] += 1
+                if trio.current_time() + pause >= until:
+                    raise taken.error from None
+                await trio.sleep(pause)
+                pause *= 2
+        yield connection
+
+
+class _Taken(Exception):
+    """What was agreed on could not begin; another attempt may do."""
+
+    def __init__(self, error: Busy | Denied, forbidden: Forbidden) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.forbidden = forbidden
+
+
+@asynccontextmanager
+async def _attempt(
+    wanted: Wanted, until: float, forbidden: Forbidden
+) -> AsyncIterator[Connection[Any]]:
+    runtime = wanted.runtime
+    view = await runtime.look()
+    addresses = await _addresses(wanted, view)
+    claims = runtime.claims()
+    with _sockets() as sockets:
+        async with open_plain_nursery() as nursery:
+            try:
+                offer = runtime.offer(wanted.nodes, view, forbidden)
+                accept, peer = await _agree(wanted, offer, addresses, until, sockets)
+                carrier = ClientCarrier(sockets[-1], accept, nursery, until)
+                for chosen in accept.choice.layers:
+                    own = runtime.known.get((chosen.type, chosen.client or ""))
+                    if own is not None and own.resources:
+                        try:
+                            await claims.take(own.resources)
+                        except Busy as busy:
+                            raise _Taken(busy, frozenset({(own.type, own.name)})) from None
+                agreed = Agreed(
+                    Side.CLIENT, wanted.name, peer, accept.choice, accept.notes,
+                    _asked(wanted.nodes, accept), carrier, view.registered, {},
+                )  # fmt: skip
+                async with AsyncExitStack() as stack:
+                    try:
+                        connection = await stack.enter_async_context(
+                            opened(agreed, runtime, nursery)
+                        )
+                    except Denied as denied:
+                        raise _Taken(denied, frozenset()) from None
+                    yield connection
+                nursery.cancel_scope.cancel()
+            finally:
+                await claims.give_back()
+
+
+@contextmanager
+def _sockets() -> Iterator[list[socket.socket]]:
+    """A list of sockets that are closed at the end."""
+    held: list[socket.socket] = []
+    try:
+        yield held
+    finally:
+        for each in held:
+            each.close()
+
+
+class ClientCarrier:
+    """The `Carrier` of a client."""
+
+    def __init__(
+        self, sock: socket.socket, accept: Accept, nursery: trio.Nursery, until: float
+    ) -> None:
+        """Leaves the socket to whoever made it."""
+        self.ticket = accept.ticket
+        self.wait = accept.wait
+        self._id = accept.id
+        self._socket = sock
+        self._nursery = nursery
+        self._until = until
+
+    async def messages(self) -> Messages[bytes]:
+        """As Carrier."""
+        taken = ClientDatagrams(self._id, self._socket, self.ticket)
+        taken.confirm()
+        self._nursery.start_soon(taken.run)
+        if self.wait:
+            with trio.move_on_at(self._until):
+                await taken.wait_confirmed()
+                return taken
+            raise Denied("it has not confirmed it in time")
+        return taken
+
+
+async def _addresses(wanted: Wanted, view: View) -> list[Address]:
+    """Where to try, the best first."""
+    to = wanted.to
+    if isinstance(to, str):
+        literal = _ADDRESS.fullmatch(to)
+        if literal is None:
+            return _resolved(wanted, to, view)
+        to = (literal[1], int(literal[2]))
+    found: list[Address] = []
+    for host, port in _pairs(to):
+        for *_, address in await trio.socket.getaddrinfo(
+            host, port, family=socket.AF_INET, type=socket.SOCK_DGRAM
+        ):
+            found.append((str(address[0]), int(address[1])))
+            break
+    return found
+
+
+def _pairs(to: Address | Sequence[Address]) -> Sequence[Address]:
+    match to:
+        case (str(host), int(port)):
+            return [(host, port)]
+        case []:
+            raise ValueError("no address is given; give one at least")
+    return to
+
+
+def _resolved(wanted: Wanted, name: str, view: View) -> list[Address]:
+    """The addresses behind a name: as a layer of the stack says, else the first that came."""
+    runtime = wanted.runtime
+    for layer in _all_layers(wanted.nodes or ()):
+        for own in runtime.able(layer.type, view):
+            if own.resolve is not None:
+                found = own.resolve(runtime, view, name)
+                if found:
+                    return found
+    instances = view.names.get(name, ())
+    if not instances:
+        raise UnknownName(name, view.note or "the discovery service knows of none")
+    return [each.address for each in instances]
+
+
+def _all_layers(nodes: Sequence[Node]) -> Iterator[Layer]:
+    for node in nodes:
+        if isinstance(node, Select):
+            for option in node.options:
+                yield from _all_layers(option)
+        else:
+            yield node
+
+
+def _asked(nodes: tuple[Node, ...] | None, accept: Accept) -> tuple[Layer, ...]:
+    """This end's reading of its stack that was agreed on."""
+    if nodes is None:
+        return ()
+    from p4xos.chunnels.stack import Chunnel
+
+    ways = Chunnel[Any, Any](*nodes).alternatives()
+    return ways[accept.choice.client_alternative]
+
+
+async def _agree(
+    wanted: Wanted,
+    offer: Offer,
+    addresses: list[Address],
+    until: float,
+    sockets: list[socket.socket],
+) -> tuple[Accept, str]:
+    """What a server accepts; its socket is the last one."""
+    problem: NoAnswer | NoAgreement | None = None
+    for k, address in enumerate(addresses):
+        now = trio.current_time()
+        last = k == len(addresses) - 1
+        soon = until if last else min(until, now + ONE_OF_SEVERAL_S)
+        peer = f"{address[0]}:{address[1]}"
+        negotiation = ClientNegotiation(
+            offer, wanted.name, secrets.token_bytes(NONCE_BYTES), peer, now, soon
+        )
+        opened_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sockets.append(opened_socket)
+        opened_socket.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            opened_socket.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
+        opened_socket.connect(address)  # UDP: it only says from whom datagrams are taken
+        try:
+            return await _negotiate(negotiation, opened_socket), peer
+        except (NoAnswer, NoAgreement) as error:
+            problem = problem if isinstance(problem, NoAgreement) else error
+    assert problem is not None
+    wanted.runtime.counters["failed"] += 1
+    raise problem
+
+
+async def _negotiate(negotiation: ClientNegotiation, sock: socket.socket) -> Accept:
+    """Runs a negotiation over a socket."""
+    while True:
+        for datagram in negotiation.tick(trio.current_time()):
+            with suppress(OSError):  # nobody is there yet, or no room now: it is sent again
+                sock.send(datagram)
+        if negotiation.failure is not None:
+            raise negotiation.failure
+        with trio.move_on_at(negotiation.deadline()):
+            await trio.lowlevel.wait_readable(sock)
+        try:
+            while not negotiation.over:
+                negotiation.receive_untrusted(sock.recv(DATAGRAM_BYTES_MAX + 1))
+        except OSError:
+            await trio.lowlevel.checkpoint()  # nothing more, or an error that came back
+        if negotiation.accepted is not None:
+            return negotiation.accepted

@@ -1,0 +1,152 @@
+"""What the discovery service knows: holds with leases; pure, the caller owns the clock.
+
+A hold is an implementation that somebody has set up, an instance of a server that is announced
+under a name, or a claim of resources. A lease is renewed by its owner, and a hold that is not
+renewed ends, and its teardown is to be run. A claim lasts as long as its owner's connection.
+Capacities come from the service's start and from implementations that are held.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from p4xos.chunnels.errors import Busy
+from p4xos.errors import P4xosError
+
+Kind = Literal["implementation", "instance", "claim"]
+HOLDS_MAX = 20_000
+
+
+class Full(P4xosError):
+    """The service holds as much as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{HOLDS_MAX} holds are there already; release some, then try again")
+
+
+@dataclass
+class Hold:
+    """One thing that somebody holds."""
+
+    kind: Kind
+    ttl_s: float
+    expires_at: float | None
+    """None: while its connection lasts."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """implementation: type, name, parameters, capacities; instance: name, address, place;
+    claim: resources."""
+    teardown: list[str] = field(default_factory=list)
+    """A command, with its arguments; none: nothing is to be done."""
+
+
+class Book:
+    """All holds, by lease."""
+
+    def __init__(self, capacities: Mapping[str, int] | None = None) -> None:
+        """Holds nothing; `capacities` are those that are always there."""
+        self.version = 0
+        """Grows with every change."""
+        self.holds: dict[str, Hold] = {}
+        self._fixed = dict(capacities or {})
+
+    def hold(self, hold: Hold, lease: str | None = None) -> str:
+        """Adds a hold, or replaces the one of a lease; returns its lease.
+
+        Raises:
+          Busy: a claim asks for more than is free.
+          Full: there are too many.
+        """
+        if lease is None or lease not in self.holds:
+            if len(self.holds) >= HOLDS_MAX:
+                raise Full
+            lease = lease or secrets.token_hex(16)
+        if hold.kind == "claim":
+            free = self.free()
+            for name, wanted in sorted(hold.data["resources"].items()):
+                if free.get(name, 0) < wanted:
+                    raise Busy(name, free.get(name, 0), wanted)
+        before = self.holds.get(lease)
+        self.holds[lease] = hold
+        if before is None or before.data != hold.data:
+            self.version += 1
+        return lease
+
+    def renew(self, lease: str, now: float) -> bool:
+        """Begins a lease's time anew; False where it is not held, or no more."""
+        hold = self.holds.get(lease)
+        if hold is None:
+            return False
+        if hold.expires_at is not None:
+            hold.expires_at = now + hold.ttl_s
+        return True
+
+    def release(self, lease: str) -> None:
+        """Ends a hold whose owner has cleared up by itself."""
+        if self.holds.pop(lease, None) is not None:
+            self.version += 1
+
+    def lost(self, leases: Iterable[str]) -> None:
+        """The connection of these has ended: claims end with it, the others have their time."""
+        for lease in leases:
+            hold = self.holds.get(lease)
+            if hold is not None and hold.expires_at is None:
+                self.release(lease)
+
+    def expire(self, now: float) -> list[Hold]:
+        """Ends what was not renewed; returns it, for its teardown."""
+        ended = [
+            lease
+            for lease, hold in self.holds.items()
+            if hold.expires_at is not None and hold.expires_at <= now
+        ]
+        found = [self.holds.pop(lease) for lease in ended]
+        self.version += bool(found)
+        return found
+
+    def deadline(self) -> float | None:
+        """When `expire` next matters."""
+        times = [hold.expires_at for hold in self.holds.values() if hold.expires_at is not None]
+        return min(times, default=None)
+
+    def free(self) -> dict[str, int]:
+        """What is left of each capacity."""
+        left = dict(self._fixed)
+        for hold in self.holds.values():
+            if hold.kind == "implementation":
+                for name, amount in hold.data["capacities"].items():
+                    left[name] = left.get(name, 0) + amount
+        for hold in self.holds.values():
+            if hold.kind == "claim":
+                for name, amount in hold.data["resources"].items():
+                    left[name] = left.get(name, 0) - amount
+        return left
+
+    def picture(self) -> dict[str, Any]:
+        """What runtimes are told."""
+        registered = []
+        names: dict[str, list[object]] = {}
+        for hold in self.holds.values():
+            if hold.kind == "implementation":
+                data = hold.data
+                registered.append([data["type"], data["name"], data["parameters"]])
+            elif hold.kind == "instance":
+                data = hold.data
+                names.setdefault(data["name"], []).append([*data["address"], data["place"]])
+        return {"registered": registered, "free": self.free(), "names": names}
+
+    # Over a restart of the service ---------------------------------------------------------------
+
+    def lasting(self) -> dict[str, Any]:
+        """Holds with a teardown: what must not be forgotten."""
+        return {lease: asdict(hold) for lease, hold in self.holds.items() if hold.teardown}
+
+    def restore(self, lasting: Mapping[str, Any], now: float) -> None:
+        """Takes up what `lasting` told; owners have one lease's time to come back."""
+        for lease, told in lasting.items():
+            hold = Hold(**told)
+            hold.expires_at = now + hold.ttl_s
+            self.holds[lease] = hold
+        self.version += 1

@@ -1,0 +1,340 @@
+"""Connections to a group: submit, deliver, recover, with messages of the application's type."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
+
+from p4xos.chunnels.choosing import Choice, choose
+from p4xos.chunnels.connection import LayerMetrics
+from p4xos.chunnels.errors import NoAgreement
+from p4xos.chunnels.explanation import Explanation, LayerChoice
+from p4xos.chunnels.group import members
+from p4xos.chunnels.group.layer import ORDERED_MCAST
+from p4xos.chunnels.runtime import Runtime, current_runtime
+from p4xos.chunnels.serialization import BadMessage
+from p4xos.chunnels.stack import Chunnel, Layer
+from p4xos.client import Client
+from p4xos.config import Cluster
+from p4xos.interface import Log
+from p4xos.local import LocalClient
+from p4xos.log import ReplicatedLog
+from p4xos.node import Node
+from p4xos.packing import Deliveries
+from p4xos.placement import MOVABLE, Movable
+from p4xos.reconfiguring import Reconfigured
+
+T = TypeVar("T")
+Address = tuple[str, int]
+
+_TAG_BYTES = 4
+
+
+class Delivered(NamedTuple, Generic[T]):
+    """A message, at its place in the order."""
+
+    instance: int
+    value: T
+
+
+class Recovered(NamedTuple, Generic[T]):
+    """What was chosen in an instance."""
+
+    instance: int
+    kind: Literal["value", "fragment", "open", "no-op", "malformed"]
+    """A message whole or in part, a session's beginning, nothing; or nothing that p4xos makes."""
+    value: T | None
+    """Of a whole message."""
+
+
+class _Layers(NamedTuple):
+    """What the layers above the group make of messages."""
+
+    tag: bytes
+    """Before each of them: which layers they were; none: nothing is made of them."""
+    described: str
+    outgoing: tuple[Callable[[Sequence[Any]], Sequence[Any]], ...] = ()
+    incoming: tuple[Callable[[Sequence[Any]], Sequence[Any]], ...] = ()
+
+    def write(self, values: Sequence[Any]) -> Sequence[bytes]:
+        for make in self.outgoing:
+            values = make(values)
+        return [self.tag + value for value in values] if self.tag else values
+
+    def read_untrusted(self, instances: Sequence[int], values: Sequence[bytes]) -> Sequence[Any]:
+        """What others wrote; BadMessage where that is not of these layers."""
+        if not self.tag:
+            return values
+        for instance, value in zip(instances, values, strict=True):
+            if value[:_TAG_BYTES] != self.tag:
+                raise BadMessage(
+                    f"message of {self.described}",
+                    f"instance {instance} was written with other layers, or none",
+                )
+        found: Sequence[Any] = [value[_TAG_BYTES:] for value in values]
+        for make in self.incoming:
+            found = make(found)
+        return found
+
+
+class DeliveredBatches(Generic[T]):
+    """What is delivered, in lists; ends only by an error."""
+
+    def __init__(
+        self, batches: AsyncIterator[Deliveries], layers: _Layers, metrics: LayerMetrics
+    ) -> None:
+        """Made by `GroupConnection.deliver_batches`."""
+        self._batches = batches
+        self._layers = layers
+        self._metrics = metrics
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Delivered[T]]:
+        """The next messages in order, one at least; waits for them."""
+        batch = await anext(self._batches)
+        instances = [instance for instance, _ in batch]
+        payloads = [payload for _, payload in batch]
+        values = self._layers.read_untrusted(instances, payloads)
+        self._metrics.received += len(values)
+        self._metrics.received_batches += 1
+        return list(map(Delivered, instances, values))
+
+
+class DeliveredMessages(Generic[T]):
+    """What is delivered, one by one; ends only by an error."""
+
+    def __init__(self, batches: DeliveredBatches[T]) -> None:
+        """Made by `GroupConnection.deliver`."""
+        self._batches = batches
+        self._left: Iterator[Delivered[T]] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delivered[T]:
+        """The next message; waits for it."""
+        while True:
+            for delivered in self._left:
+                return delivered
+            self._left = iter(await anext(self._batches))
+
+
+class GroupConnection(Generic[T]):
+    """A member's, or a client's, way into the order."""
+
+    def __init__(
+        self,
+        log: Log,
+        layers: _Layers,
+        explanation: Explanation,
+        metrics: LayerMetrics,
+        mover: Client | Node,
+    ) -> None:
+        """Made by `GroupEndpoint.connect`."""
+        self.metrics = metrics
+        """Sent: submitted and delivered; received: delivered by `deliver`."""
+        self._log = log
+        self._layers = layers
+        self._explanation = explanation
+        self._mover = mover
+
+    def explain(self) -> Explanation:
+        """Every layer: the implementation that was chosen, and why."""
+        return self._explanation
+
+    async def submit(self, value: T, *, deadline: float | None = None) -> Delivered[T]:
+        """Has a message ordered; returns its place once it is delivered. Errors: `Log.submit`."""
+        (found,) = await self.submit_many((value,), deadline=deadline)
+        return found
+
+    async def submit_many(
+        self, values: Sequence[T], *, deadline: float | None = None
+    ) -> list[Delivered[T]]:
+        """As `submit` for each, far faster; the messages need not be ordered as given."""
+        written = self._layers.write(values)
+        instances = await self._log.submit_many(written, deadline=deadline)
+        self.metrics.sent += len(values)
+        self.metrics.sent_batches += 1
+        return list(map(Delivered, instances, values))
+
+    def deliver(self, after: int = 0) -> DeliveredMessages[T]:
+        """Iterates over messages behind an instance, then over what follows, for ever.
+
+        The iterator raises Trimmed when what is next is no longer kept.
+        """
+        return DeliveredMessages(self.deliver_batches(after))
+
+    def deliver_batches(self, after: int = 0) -> DeliveredBatches[T]:
+        """As `deliver`, in lists."""
+        return DeliveredBatches(self._log.deliver_batches(after), self._layers, self.metrics)
+
+    async def recover(self, instance: int) -> Recovered[T]:
+        """What was chosen in an instance; raises as `Log.recover`."""
+        found = await self._log.recover(instance)
+        if found.kind != "value":
+            return Recovered(instance, found.kind, None)
+        (value,) = self._layers.read_untrusted([instance], [found.payload])
+        return Recovered(instance, "value", value)
+
+    async def reconfigure(
+        self, data_plane: str, *, roles: Sequence[Movable] = MOVABLE
+    ) -> Reconfigured:
+        """Moves the running group to another data plane, under load; when, and how long it took.
+
+        It moves where the registers are, for everybody who uses the group; never its members. Who
+        gives up meanwhile leaves some roles moved; the same call goes on from there.
+
+        Raises:
+          Refused: not all has moved; the message says why, and what has.
+          ConnectionLost: the node that moves was lost; call again.
+          ValueError: no name of a data plane, or no role.
+        """
+        done = await self._mover.reconfigure(data_plane, roles=roles)
+        rows = [
+            row._replace(implementation=data_plane, reason=f"moved there in {done.pause_s:.3g} s")
+            if row.type == ORDERED_MCAST and set(roles) == set(MOVABLE) else row
+            for row in self._explanation.layers
+        ]  # fmt: skip
+        self._explanation = self._explanation._replace(layers=tuple(rows))
+        return done
+
+
+class AttachedGroup(NamedTuple):
+    """A group's log for an application that is itself a member's state machine."""
+
+    log: ReplicatedLog
+    """The node's own: after the negotiation nothing stands between."""
+    explanation: Explanation
+
+    def explain(self) -> Explanation:
+        """Every layer: the implementation that was chosen, and why."""
+        return self.explanation
+
+
+class GroupEndpoint(Generic[T]):
+    """Makes connections to groups; see `endpoint`."""
+
+    def __init__(
+        self, name: str, stack: Chunnel[T, Any], runtime: Runtime | None = None
+    ) -> None:
+        """Does nothing yet.
+
+        Raises:
+          ValueError: a layer above the group cannot work there.
+        """
+        self.name = name
+        self._stack = stack
+        self._runtime = runtime
+
+    @property
+    def runtime(self) -> Runtime:
+        """What its connections use."""
+        return self._runtime or current_runtime()
+
+    @asynccontextmanager
+    async def connect(
+        self,
+        to: Cluster | Sequence[Address] | Node,
+        *,
+        secret_file: Path | None = None,
+        timeout: float = members.PATIENCE_S,
+    ) -> AsyncIterator[GroupConnection[T]]:
+        """A connection, while the `async with` lasts.
+
+        Args:
+          to: the group: its cluster file, the `peer` addresses of its nodes, or the node that runs
+            in this process.
+          secret_file: with addresses, the secret that the cluster and its clients share.
+          timeout: seconds until members that do not answer are done without; a majority must.
+
+        Raises:
+          NoAgreement: a member cannot do what is asked; the message names it, and the layer.
+          Unreachable: no majority of the members answers.
+        """
+        if isinstance(to, Node):
+            choice = self._agree([members.described(to)])
+            assert to.application is not None, "a member has a learner"
+            peer = f"node {to.name}"
+            yield self._connection(LocalClient(to.application), choice, peer, to)
+            return
+        found = await members.ask(to, secret_file, timeout)
+        choice = self._agree(found)
+        client = Client.connect(to, secret_file=secret_file)
+        async with client:
+            peer = ", ".join(each.name for each in found)
+            yield self._connection(client, choice, peer, client)
+
+    def attach(self, node: Node) -> AttachedGroup:
+        """The log of a node in this process, for the state machine that it runs.
+
+        Raises:
+          NoAgreement: the node cannot do what is asked.
+        """
+        choice = self._agree([members.described(node)])
+        assert node.application is not None, "a member has a learner"
+        return AttachedGroup(node.application, self._explained(choice, f"node {node.name}"))
+
+    # Negotiation ---------------------------------------------------------------------------------
+
+    def _agree(self, found: Sequence[members.Member]) -> Choice:
+        """What all members can do; NoAgreement names the first that cannot."""
+        runtime = self.runtime
+        offer = members.client_offer(runtime, self._stack)
+        for member in found:
+            try:
+                choose(offer, member.offer(), policy=runtime.policy)
+            except NoAgreement as error:
+                told = str(error).removeprefix(f"layer {error.layer}: ")
+                raise NoAgreement(error.layer, told, f"member {member.name}") from None
+        common = members.common(found)
+        return choose(offer, common.offer(), policy=runtime.policy)
+
+    def _asked(self, choice: Choice) -> tuple[Layer, ...]:
+        return self._stack.alternatives()[choice.client_alternative]
+
+    def _connection(
+        self, log: Log, choice: Choice, peer: str, mover: Client | Node
+    ) -> GroupConnection[T]:
+        explanation = self._explained(choice, peer)
+        return GroupConnection(log, self._layers(choice), explanation, LayerMetrics(), mover)
+
+    def _layers(self, choice: Choice) -> _Layers:
+        runtime = self.runtime
+        outgoing: list[Callable[[Sequence[Any]], Sequence[Any]]] = []
+        incoming: list[Callable[[Sequence[Any]], Sequence[Any]]] = []
+        names: list[str] = []
+        asked = {each.type: each for each in self._asked(choice)}
+        for chosen in choice.layers:
+            if chosen.type == ORDERED_MCAST or chosen.client is None:
+                continue
+            own = runtime.known[chosen.type, chosen.client]
+            if own.functions is None:
+                assert own.removable, "nothing else is offered above a group"
+                continue
+            out, back = own.functions(asked[chosen.type])
+            outgoing.append(out)
+            incoming.insert(0, back)
+            facts = ",".join(f"{k}={v}" for k, v in sorted(asked[chosen.type].facts.items()))
+            names.append(f"{chosen.type}/{chosen.client}({facts})")
+        described = " | ".join(names)
+        tag = zlib.crc32(described.encode()).to_bytes(_TAG_BYTES, "big") if names else b""
+        return _Layers(tag, described, tuple(outgoing), tuple(incoming))
+
+    def _explained(self, choice: Choice, peer: str) -> Explanation:
+        rows: list[LayerChoice] = []
+        notes: list[str] = []
+        for chosen in choice.layers:
+            own = self.runtime.known.get((chosen.type, chosen.client or ""))
+            if own is not None and own.removable:
+                notes.append(f"{chosen.type} is left out: {ORDERED_MCAST} provides as much")
+                continue
+            name, ends = chosen.client or chosen.server or "", "this end"
+            if chosen.type == ORDERED_MCAST:
+                ends = "all members"
+            rows.append(LayerChoice(chosen.type, name, ends, chosen.reason))
+        return Explanation(f"{self.name} to the group of {peer}", tuple(rows), tuple(notes))

@@ -1,0 +1,181 @@
+"""What the members of a group offer, and what all of them do.
+
+A group runs on one data plane, the same for all of its members: what each has, where it keeps what
+was chosen, and how long a value may be, its node tells with its status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import trio
+
+from p4xos import secret
+from p4xos.chunnels.errors import NoAgreement
+from p4xos.chunnels.group.layer import ORDERED_MCAST, PROVIDES
+from p4xos.chunnels.implementation import Ends
+from p4xos.chunnels.levels import Level, together
+from p4xos.chunnels.offers import Offer, Offered, OfferedLayer, offered
+from p4xos.chunnels.offers import text_untrusted as name_untrusted
+from p4xos.chunnels.places import Place, Scope
+from p4xos.chunnels.runtime import Runtime
+from p4xos.chunnels.stack import Chunnel, Layer, Select
+from p4xos.chunnels.view import View
+from p4xos.config import Cluster
+from p4xos.dialing import Unreachable, answer_untrusted, dial
+from p4xos.errors import BadPacket, P4xosError
+from p4xos.framing import integer_untrusted, text_untrusted
+from p4xos.node import Node
+from p4xos.quorum import majority
+from p4xos.tables import Address
+
+PATIENCE_S = 5.0
+"""How long members may take to tell what they offer."""
+PLANES_MAX = 16
+ANYWHERE = Place("", "")
+ABOVE = Ends.EITHER
+"""Layers above a group are run by whoever submits and by whoever reads, each for itself."""
+
+
+class Member(NamedTuple):
+    """One member, or what all of them provide together."""
+
+    name: str
+    planes: tuple[str, ...]
+    """On which its roles are; two, where some of them have moved and others have not."""
+    provides: Mapping[str, Level]
+
+    def offer(self) -> Offer:
+        """What it offers: the data planes that it runs on."""
+        plane = "+".join(self.planes)
+        provides = {**PROVIDES, **self.provides, "plane": plane}
+        able = Offered(plane, Ends.SERVER, Scope.GLOBAL, Scope.GLOBAL, 0, provides, {})
+        return Offer(ANYWHERE, (OfferedLayer(ORDERED_MCAST, {}, {}, None, (able,)),))
+
+
+def client_offer(runtime: Runtime, stack: Chunnel[Any, Any]) -> Offer:
+    """This end's offer: what can work above a group, each layer run here alone.
+
+    Raises:
+      ValueError: a layer cannot.
+    """
+    view = View()
+
+    def tell(layer: Layer) -> OfferedLayer:
+        if layer.type == ORDERED_MCAST:
+            return OfferedLayer(layer.type, layer.facts, layer.requires, layer.scope, ())
+        able = [
+            offered(replace(own, ends=ABOVE))
+            for own in runtime.able(layer.type, view)
+            if own.functions is not None or own.removable
+        ]
+        if not able:
+            raise ValueError(
+                f"{layer.type} cannot stand above {ORDERED_MCAST}: only layers that make each "
+                "message into another one can, as serialize()"
+            )
+        return OfferedLayer(layer.type, layer.facts, layer.requires, layer.scope, tuple(able))
+
+    if any(isinstance(node, Select) for node in stack.nodes):
+        raise ValueError(f"select() cannot stand above {ORDERED_MCAST}: say what is wanted")
+    return Offer(ANYWHERE, tuple(tell(layer) for (layer,) in _single(stack)))
+
+
+def _single(stack: Chunnel[Any, Any]) -> list[tuple[Layer]]:
+    return [(node,) for node in stack.nodes if isinstance(node, Layer)]
+
+
+def described(node: Node) -> Member:
+    """The member that runs in this process."""
+    return _member_untrusted(node.name, node.status())
+
+
+def common(found: Sequence[Member]) -> Member:
+    """What all of them provide: the weaker of each, on whatever data planes they are."""
+    provides = dict(found[0].provides)
+    for other in found[1:]:
+        provides = together(provides, other.provides)
+    planes = sorted({plane for each in found for plane in each.planes})
+    return Member("all", tuple(planes), provides)
+
+
+async def ask(
+    to: Cluster | Sequence[tuple[str, int]], secret_file: Path | None, patience_s: float
+) -> list[Member]:
+    """What each member offers, in the order of the addresses; those that are down are left out.
+
+    Raises:
+      NoAgreement: a member refuses to talk.
+      Unreachable: no majority answers.
+    """
+    if isinstance(to, Cluster):
+        nodes = {learner.node for learner in to.learners}
+        addresses = [node.peer for node in to.nodes if node.name in nodes]
+        shared = secret.of(to)
+        cluster = to.id
+    else:
+        addresses = [Address(*address) for address in to]
+        shared = None if secret_file is None else secret.read(secret_file)
+        cluster = 0
+    if not addresses:
+        raise ValueError("no address is given; give the peer address of one node at least")
+    found: dict[int, Member] = {}
+    problems: dict[str, str] = {}
+
+    async def one(at: int, address: Address) -> None:
+        try:
+            found[at] = await _ask_one(address, cluster, shared)
+        except Unreachable as error:
+            problems.update(error.problems)
+        except P4xosError as error:
+            refused.append(NoAgreement("", str(error), f"member {address}"))
+
+    refused: list[NoAgreement] = []
+    with trio.move_on_after(patience_s):
+        async with trio.open_nursery() as nursery:
+            for at, address in enumerate(addresses):
+                nursery.start_soon(one, at, address)
+    if refused:
+        raise refused[0]
+    needed = majority(len(addresses)) if isinstance(to, Cluster) else 1
+    if len(found) < needed:
+        for at, address in enumerate(addresses):
+            if at not in found:
+                problems.setdefault(str(address), f"no answer within {patience_s:g} s")
+        raise Unreachable(problems)
+    return [found[at] for at in sorted(found)]
+
+
+async def _ask_one(address: Address, cluster: int, shared: secret.Secret | None) -> Member:
+    dialed = await dial(address, cluster, shared)
+    try:
+        if dialed.no_log:
+            raise NoAgreement(ORDERED_MCAST, dialed.no_log, f"member {dialed.node}")
+        dialed.frames.post({"ask": "status", "id": 1})
+        await dialed.frames.flush()
+        status = (await answer_untrusted(dialed.frames, dialed.node)).head.get("status")
+        if not isinstance(status, dict):
+            raise BadPacket("no status")
+        return _member_untrusted(dialed.node, status)
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise Unreachable({str(address): str(error) or "the connection is lost"}) from error
+    finally:
+        await dialed.frames.aclose()
+
+
+def _member_untrusted(name: str, status: Mapping[str, object]) -> Member:
+    """What a node's status tells of its group."""
+    told = status.get("group")
+    if not isinstance(told, dict):
+        raise BadPacket("it tells nothing of its group; upgrade the node there")
+    planes = told.get("data_planes")
+    if not isinstance(planes, list) or not 0 < len(planes) <= PLANES_MAX:
+        raise BadPacket("it tells no data planes")
+    provides: dict[str, Level] = {
+        "durability": text_untrusted(told, "durability"),
+        "value_bytes": integer_untrusted(told, "value_bytes"),
+    }
+    return Member(name, tuple(name_untrusted(each) for each in planes), provides)

@@ -1,0 +1,261 @@
+"""A server's connections: answers offers, admits tickets, opens layers, runs the handler."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import trio
+
+from p4xos.chunnels import messages
+from p4xos.chunnels.choosing import Chosen, choose
+from p4xos.chunnels.connection import Connection, Messages
+from p4xos.chunnels.datagrams import ServerSocket, open_socket
+from p4xos.chunnels.errors import Busy
+from p4xos.chunnels.implementation import Begin, Side
+from p4xos.chunnels.negotiation import Address, Admitted, Answer, ServerNegotiation
+from p4xos.chunnels.offers import Offer
+from p4xos.chunnels.opening import Agreed, opened
+from p4xos.chunnels.optimizing import optimize
+from p4xos.chunnels.runtime import Runtime
+from p4xos.chunnels.stack import Chunnel, Node
+from p4xos.chunnels.unwrapping import open_plain_nursery
+from p4xos.chunnels.view import View
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""How often a server looks whether the discovery service has changed."""
+
+Handler = Callable[[Connection[Any]], Awaitable[object]]
+PEER_IS_LOST = (trio.BrokenResourceError, trio.EndOfChannel)
+"""What ends a connection, and nothing else, when its handler raises it."""
+
+
+async def until_closed(connection: Connection[Any]) -> None:
+    """The handler of a server whose layers do all."""
+    async for _ in connection:
+        pass
+
+
+class Server:
+    """One `serve`; see `Endpoint.serve`."""
+
+    def __init__(
+        self, endpoint: str, nodes: tuple[Node, ...], runtime: Runtime, handler: Handler
+    ) -> None:
+        """Nothing is open yet."""
+        self.runtime = runtime
+        self.name = secrets.token_hex(8)
+        self._endpoint = endpoint
+        self._nodes = nodes
+        self._ways = Chunnel[Any, Any](*nodes).alternatives()
+        self._handler = handler
+        self._view = View()
+        self._opened: dict[tuple[str, str], Mapping[str, object]] = {}
+        self.negotiation = ServerNegotiation(secrets.token_bytes(32), self._choose)
+        self.live = 0
+        """Connections that have not ended."""
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """For tasks that live as long as the server."""
+        return self._nursery
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return self._socket.address
+
+    async def run(
+        self, address: Address, announce: str | None, task_status: trio.TaskStatus[Address]
+    ) -> None:
+        """Until cancelled, or a handler's error."""
+        runtime = self.runtime
+        async with AsyncExitStack() as stack:
+            self._socket = ServerSocket(open_socket(address))
+            stack.callback(self._socket.close)
+            self._socket.on_offer = self._offer_untrusted
+            self._socket.on_confirm = self._confirm_untrusted
+            if runtime.discovery is not None:
+                await stack.enter_async_context(runtime.discovery.watched())
+            self._view = await runtime.look()
+            # What listens is closed first, and the tasks of its connections end after it.
+            async with open_plain_nursery() as self._nursery, AsyncExitStack() as listening:
+                await self._listen(listening)
+                if announce is not None:
+                    announced = runtime.announced(announce, self.address)
+                    await listening.enter_async_context(announced)
+                self._nursery.start_soon(self._socket.run)
+                self._nursery.start_soon(self._look)
+                log.info("endpoint %s serves at %s:%d", self._endpoint, *self.address)
+                task_status.started(self.address)
+                await trio.sleep_forever()
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        """What implementations need before the first connection."""
+        done: set[tuple[str, str]] = set()
+        for way in self._ways:
+            for layer in way:
+                for own in self.runtime.able(layer.type, self._view):
+                    key = own.type, own.name
+                    if own.listen is not None and key not in done:
+                        done.add(key)
+                        self._opened[key] = await stack.enter_async_context(
+                            own.listen(self, layer)
+                        )
+
+    async def _look(self) -> None:
+        """Keeps the picture of the world that offers are answered from."""
+        if self.runtime.discovery is None:
+            return
+        while True:
+            await trio.sleep(LOOK_S)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        self._see(await self.runtime.look())
+
+    def _see(self, view: View) -> None:
+        if view != self._view:
+            self._view = view
+            self.negotiation.choose_anew()
+
+    # Offers --------------------------------------------------------------------------------------
+
+    def _offer_untrusted(self, data: bytes, address: Address) -> bytes | None:
+        if self.runtime.discovery is not None and self.runtime.discovery.newest is not None:
+            self._see(self.runtime.discovery.newest)
+        return self.negotiation.offer_untrusted(data, address, trio.current_time())
+
+    def _choose(self, offer: Offer) -> Answer:
+        """As `negotiation.Chooser`."""
+        runtime = self.runtime
+        ours = runtime.offer(self._nodes, self._view)
+        choice = choose(offer, ours, policy=runtime.policy, free=self._view.free)
+        notes: tuple[str, ...] = ()
+        if runtime.optimize:
+            choice, notes = optimize(choice, runtime.known, offer.merging)
+        layers = tuple(
+            replace_parameters(each, self._parameters(each)) for each in choice.layers
+        )
+        wait = any(
+            runtime.known[each.type, each.server].resources
+            for each in layers
+            if each.server is not None
+        )
+        return Answer(choice._replace(layers=layers), notes, wait)
+
+    def _parameters(self, chosen: Chosen) -> dict[str, object]:
+        """What a client is told: of the one that was chosen here, or of all for the layer."""
+        found: dict[str, object] = {}
+        for (type, name), yielded in self._opened.items():
+            if type == chosen.type and chosen.server in (name, None):
+                found |= {key: value for key, value in yielded.items() if key[:1] != "_"}
+        return found
+
+    # Connections ---------------------------------------------------------------------------------
+
+    def _confirm_untrusted(self, ticket: bytes, address: Address) -> bytes | None:
+        """The ticket of a connection whose messages are the datagrams of this socket."""
+        admitted = self.negotiation.admit_untrusted(ticket, address, trio.current_time())
+        if isinstance(admitted, str):
+            id = self.negotiation.id_of(ticket)
+            return messages.DENIED + id + admitted.encode()
+        if isinstance(admitted, bytes):
+            connection = self._socket.connections.get(admitted)
+            begun = connection is not None and connection.begun
+            return messages.CONFIRMED + admitted if begun else None
+        carried = self._socket.open(admitted.id, address)
+
+        def begin(why: str) -> None:
+            carried.begun = not why
+            carried.say(messages.DENIED if why else messages.CONFIRMED, why.encode())
+
+        self._start(admitted, carried, begin)
+        return None
+
+    def admit_untrusted(self, ticket: bytes, carried: Messages[bytes], begin: Begin) -> None:
+        """As Serving."""
+        admitted = self.negotiation.admit_untrusted(ticket, None, trio.current_time())
+        if isinstance(admitted, bytes):
+            admitted = "the ticket is in use; connect again"
+        if isinstance(admitted, str):
+            begin(admitted)
+        else:
+            self._start(admitted, carried, begin)
+
+    def _start(self, admitted: Admitted, carried: Messages[bytes], begin: Begin) -> None:
+        self.live += 1
+        self._nursery.start_soon(self._run, admitted, carried, begin)
+
+    async def _run(self, admitted: Admitted, carried: Messages[bytes], begin: Begin) -> None:
+        """One connection, until its handler returns or its peer is lost."""
+        runtime = self.runtime
+        choice = admitted.choice
+        host, port = admitted.address
+        claims = runtime.claims()
+        agreed = Agreed(
+            Side.SERVER, self._endpoint, f"{admitted.client} at {host}:{port}", choice,
+            admitted.notes, self._ways[choice.server_alternative], ServerCarrier(carried),
+            self._view.registered, self._opened,
+        )  # fmt: skip
+        try:
+            try:
+                for chosen in choice.layers:
+                    own = runtime.known.get((chosen.type, chosen.server or ""))
+                    if own is not None and own.resources:
+                        await claims.take(own.resources)
+            except Busy as busy:
+                begin(str(busy))
+                await self._refresh()
+                return
+            begin("")
+            async with (
+                open_plain_nursery() as nursery,
+                opened(agreed, runtime, nursery) as connection,
+            ):
+                await self._handle(connection)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.live -= 1
+            self.negotiation.close(admitted.id, trio.current_time())
+            with trio.CancelScope(shield=True):
+                await carried.aclose()
+            self._socket.forget(admitted.id)
+            await claims.give_back()
+
+    async def _handle(self, connection: Connection[Any]) -> None:
+        try:
+            await self._handler(connection)
+        except PEER_IS_LOST as error:
+            log.info("%s: the connection of %s ended: %s", self._endpoint, connection.peer, error)
+        except BaseExceptionGroup as group:
+            # Of a handler's own nursery; the same, if that is all.
+            rest = group.split(PEER_IS_LOST)[1]
+            if rest is not None:
+                raise
+
+
+class ServerCarrier:
+    """The `Carrier` of a server."""
+
+    ticket = b""
+    wait = False
+
+    def __init__(self, carried: Messages[bytes]) -> None:
+        """Those by which the client came."""
+        self._carried = carried
+
+    async def messages(self) -> Messages[bytes]:
+        """As Carrier."""
+        await trio.lowlevel.checkpoint()
+        return self._carried
+
+
+def replace_parameters(chosen: Chosen, parameters: Mapping[str, object]) -> Chosen:
+    """The same layer with what its client is told."""
+    return chosen._replace(parameters={**chosen.parameters, **parameters})

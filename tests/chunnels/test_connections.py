@@ -1,0 +1,303 @@
+"""Connections of real ends: sockets, memory, handlers, errors, teardown."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from p4xos.chunnels import (
+    Chunnel,
+    Connection,
+    Context,
+    Messages,
+    NoAgreement,
+    NoAnswer,
+    Runtime,
+    UnknownName,
+    datagrams,
+    endpoint,
+    layer,
+    local_or_remote,
+    messages,
+    reliable,
+    serialize,
+)
+from tests.chunnels.messages import ANYWHERE, Op, apart, echo, elsewhere, patiently
+
+STACK = serialize(Op) | reliable() | local_or_remote()
+OP = Op("put", "a", b"1")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "carrier", "layers"),
+    [
+        (None, "memory", ["serialize", "transport"]),
+        (apart, "unix", ["serialize", "transport"]),
+        (elsewhere, "udp", ["serialize", "reliable", "transport"]),
+    ],
+)
+async def test_the_same_program_by_the_best_way(
+    runtime: type[Runtime] | None, carrier: str, layers: list[str]
+) -> None:
+    own = None if runtime is None else runtime()
+    async with (
+        patiently(),
+        endpoint("kv", STACK).serving(echo, ANYWHERE) as address,
+        endpoint("client", STACK, runtime=own).connect(address) as connection,
+    ):
+        await connection.send(OP)
+        assert await connection.receive() == OP
+        many = [Op("put", str(k), b"x" * k) for k in range(300)]
+        await connection.send_many(many)
+        found: list[Op] = []
+        while len(found) < len(many):
+            found += await connection.receive_many()
+        assert found == many
+        told = connection.explain()
+        assert told.implementation("transport") == carrier
+        assert [each.type for each in told.layers] == layers
+        assert connection.metrics["serialize"].sent == 301
+        assert connection.metrics["serialize"].received == 301
+        assert list(connection.metrics) == layers
+
+
+async def test_an_empty_stack_takes_the_servers() -> None:
+    async with patiently(), endpoint("kv", STACK).serving(echo, ANYWHERE) as address:
+        for runtime in (None, apart(), elsewhere()):
+            async with endpoint("thin", runtime=runtime).connect(address) as connection:
+                await connection.send({"verb": "put", "key": "a", "value": b"1"})
+                assert await connection.receive() == {"verb": "put", "key": "a", "value": b"1"}
+                await connection.send(OP)
+                assert (await connection.receive())["key"] == "a"
+
+
+async def test_iteration_ends_with_the_connection() -> None:
+    async def three(connection: Connection[Op]) -> None:
+        await connection.send_many([OP] * 3)
+
+    for runtime in (None, apart(), elsewhere()):
+        async with (
+            patiently(),
+            endpoint("kv", STACK).serving(three, ANYWHERE) as address,
+            endpoint("client", STACK, runtime=runtime).connect(address) as connection,
+        ):
+            assert [op async for op in connection] == [OP] * 3
+
+
+# Round trips -------------------------------------------------------------------------------------
+
+
+class CountedSocket(socket.socket):
+    sent: list[bytes] = []  # noqa: RUF012  # of all of them
+
+    def send(self, data: bytes, *flags: int) -> int:  # type: ignore[override]  # of this test
+        self.sent.append(bytes(data))
+        return super().send(data, *flags)
+
+
+@pytest.mark.parametrize("runtime", [None, apart, elsewhere])
+async def test_connecting_takes_one_round_trip_of_negotiation(
+    runtime: type[Runtime] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ticket goes before the first message, and nobody waits for its confirmation."""
+    own = None if runtime is None else runtime()
+    async with patiently(), endpoint("kv", STACK).serving(echo, ANYWHERE) as address:
+        monkeypatch.setattr("p4xos.chunnels.connecting.socket.socket", CountedSocket)
+        CountedSocket.sent.clear()
+        async with endpoint("client", STACK, runtime=own).connect(address):
+            kinds = [data[:1] for data in CountedSocket.sent]
+            assert kinds.count(messages.OFFER) == 1
+            # Beside it only the ticket leaves: as a datagram, or first on the Unix socket.
+            assert set(kinds) <= {messages.OFFER, messages.CONFIRM, b"\0"}
+
+
+# Errors ------------------------------------------------------------------------------------------
+
+
+async def test_an_applications_error_comes_out_as_it_is() -> None:
+    async with patiently(), endpoint("kv", STACK).serving(echo, ANYWHERE) as address:
+        for runtime in (None, apart(), elsewhere()):
+            with pytest.raises(KeyError, match="mine"):
+                async with endpoint("client", STACK, runtime=runtime).connect(address):
+                    raise KeyError("mine")
+
+
+async def test_a_handlers_error_comes_out_of_serve_as_it_is() -> None:
+    async def failing(connection: Connection[Op]) -> None:
+        await connection.receive()
+        raise LookupError("of the handler")
+
+    async def use() -> None:
+        async with (
+            patiently(),
+            endpoint("kv", STACK).serving(failing, ANYWHERE) as address,
+            endpoint("client", STACK).connect(address) as connection,
+        ):
+            await connection.send(OP)
+            await trio.sleep_forever()
+
+    with pytest.raises(LookupError, match="of the handler"):
+        await use()
+
+
+async def test_a_peer_that_goes_ends_its_connection_only() -> None:
+    async with (
+        patiently(),
+        endpoint("kv", STACK).serving(echo, ANYWHERE) as address,
+        endpoint("stays", STACK).connect(address) as stays,
+    ):
+        async with endpoint("goes", STACK).connect(address) as goes:
+            await goes.send_many([OP] * 100)
+        await stays.send(OP)
+        assert await stays.receive() == OP
+
+
+async def test_nobody_there_is_told_at_the_deadline() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(ANYWHERE)
+        with pytest.raises(NoAnswer, match=r"has not answered within 0\.2 s"):
+            async with endpoint("client", STACK).connect(silent.getsockname(), timeout=0.2):
+                pass
+
+
+async def test_what_does_not_fit_is_told_to_the_client() -> None:
+    async with patiently(), endpoint("kv", STACK).serving(echo, ANYWHERE) as address:
+        wrong = serialize(str) | reliable() | local_or_remote()
+        with pytest.raises(NoAgreement, match=r"layer serialize: .*schema is") as raised:
+            async with endpoint("client", wrong).connect(address):
+                pass
+        assert raised.value.layer == "serialize"
+        assert raised.value.member == f"{address[0]}:{address[1]}"
+
+
+async def test_a_name_needs_a_discovery_service() -> None:
+    with pytest.raises(UnknownName, match="P4XOS_DISCOVERY"):
+        async with endpoint("client", STACK).connect("kv.prod"):
+            pass
+
+
+async def test_a_server_needs_a_stack() -> None:
+    with pytest.raises(ValueError, match="has no stack"):
+        await endpoint("kv").serve(echo, ANYWHERE)
+
+
+async def test_one_of_several_addresses_is_enough() -> None:
+    async with patiently(), endpoint("kv", STACK).serving(echo, ANYWHERE) as address:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(ANYWHERE)
+            both = [silent.getsockname(), address]
+            async with endpoint("client", STACK).connect(both) as connection:
+                await connection.send(OP)
+                assert await connection.receive() == OP
+
+
+# Initialisation and teardown ---------------------------------------------------------------------
+
+
+def recording(name: str, seen: list[str], runtime: Runtime) -> Chunnel[bytes, bytes]:
+    """A layer that tells when it begins and ends."""
+
+    @runtime.implementation(name, "recording")
+    @asynccontextmanager
+    async def wrap(below: Messages[bytes], context: Context) -> AsyncIterator[Messages[bytes]]:
+        seen.append(f"{context.side.value} {name} begins")
+        try:
+            yield below
+        finally:
+            seen.append(f"{context.side.value} {name} ends")
+
+    return layer(name)
+
+
+@pytest.mark.parametrize("way", ["close", "error", "cancel"])
+async def test_every_layer_is_torn_down_however_it_ends(way: str) -> None:
+    runtime, seen = Runtime(), list[str]()
+    stack = recording("upper", seen, runtime) | recording("lower", seen, runtime) | datagrams()
+    over = trio.Event()
+
+    async def handler(connection: Connection[bytes]) -> None:
+        try:
+            await echo(connection)
+        finally:
+            over.set()
+
+    async with (
+        patiently(),
+        endpoint("kv", stack, runtime=runtime).serving(handler, ANYWHERE) as address,
+    ):
+        try:
+            with trio.CancelScope() as scope:
+                async with endpoint("c", stack, runtime=runtime).connect(address) as connection:
+                    await connection.send(b"x")
+                    await connection.receive()
+                    if way == "error":
+                        raise ZeroDivisionError
+                    if way == "cancel":
+                        scope.cancel()
+                        await trio.sleep_forever()
+        except ZeroDivisionError:
+            assert way == "error"
+        await over.wait()
+    for side in ("client", "server"):
+        mine = [each.removeprefix(f"{side} ") for each in seen if each.startswith(side)]
+        assert mine == ["lower begins", "upper begins", "upper ends", "lower ends"]
+
+
+async def test_a_layer_that_cannot_begin_leaves_nothing() -> None:
+    runtime, seen = Runtime(), list[str]()
+
+    @runtime.implementation("broken", "broken")
+    @asynccontextmanager
+    async def broken(below: Messages[bytes], context: Context) -> AsyncIterator[Messages[bytes]]:
+        raise OSError("no such device")
+        yield below
+
+    broken_layer: Chunnel[bytes, bytes] = layer("broken")
+    stack = broken_layer | recording("lower", seen, runtime) | datagrams()
+    with pytest.raises(OSError, match="no such device"):
+        async with (
+            patiently(),
+            endpoint("kv", stack, runtime=runtime).serving(echo, ANYWHERE) as address,
+            endpoint("c", stack, runtime=runtime).connect(address),
+        ):
+            await trio.sleep_forever()
+    assert seen.count("client lower begins") == seen.count("client lower ends") == 1
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+SHORT_CONNECTIONS = int(os.environ.get("SHORT_CONNECTIONS", "300"))
+"""`make connections` takes 10,000."""
+
+
+async def test_short_connections_leave_nothing_behind() -> None:
+    server = apart()
+    runtimes = [apart(), elsewhere(), server]
+
+    async def run(count: int, address: tuple[str, int]) -> None:
+        for k in range(count):
+            runtime = runtimes[k % len(runtimes)]
+            async with endpoint("c", STACK, runtime=runtime).connect(address) as connection:
+                await connection.send(OP)
+                assert await connection.receive() == OP
+
+    async with endpoint("kv", STACK, runtime=server).serving(echo, ANYWHERE) as address:
+        await run(30, address)
+        gc.collect()
+        before = descriptors(), trio.lowlevel.current_statistics().tasks_living
+        await run(SHORT_CONNECTIONS, address)
+        with trio.fail_after(30):
+            while trio.lowlevel.current_statistics().tasks_living > before[1]:
+                await trio.sleep(0.01)  # the server has not seen the last of them end
+        gc.collect()
+        assert descriptors() <= before[0]
+    assert server.sockets is not None
+    assert not list(server.listening)
