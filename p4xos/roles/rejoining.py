@@ -54,7 +54,10 @@ class Voter(Protocol):
 
     frame: Frame
     window: int
-    counters: dict[str, int]
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Everything counted, by name; a role in its place adds to them."""
 
     @property
     def incarnation(self) -> int:
@@ -145,7 +148,6 @@ class ForgetfulAcceptor:
         self.round = NO_ROUND  # SILENT: the highest that any of f + 1 others had promised
         self.silent_until = 0  # SILENT: every instance that it may have voted for is below
         self.seen = acceptor.seen  # the latest incarnations told, of all acceptors
-        self.counters = acceptor.counters
         self._frame = acceptor.frame
         self._acceptors = len(acceptor.seen)
         self._learners = learners
@@ -155,6 +157,11 @@ class ForgetfulAcceptor:
         self._checkpoints: dict[int, int] = {}  # by learner, told since this acceptor started
         self._ask_every_s = ask_every_s
         self._ask_at: float | None = now
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The acceptor's."""
+        return self.acceptor.counters
 
     @property
     def joined(self) -> bool:

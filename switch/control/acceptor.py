@@ -17,6 +17,8 @@ written.
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from p4xos import wire
 from p4xos.effects import Effects
 from p4xos.errors import BadPacket
@@ -43,11 +45,19 @@ class SwitchAcceptor:
         self.frame = plan.frame
         self.window = plan.window
         self.incarnation = 0
-        self.counters: dict[str, int] = dict.fromkeys(("ignored", "low_jump", "malformed"), 0)
+        self._counters = dict.fromkeys(("ignored", "low_jump", "malformed"), 0)
         self._plane = plane
         self._plan = plan
         self._open = False
         self._counted_before: dict[str, int] = {}  # by whoever brought it back into the group
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Everything counted; asking a data plane takes time, so it is asked when they are."""
+        if self._open:
+            for name, count in self._plane.statistics().items():
+                self._counters[name] = self._counted_before.get(name, 0) + count
+        return self._counters
 
     # Registers -----------------------------------------------------------------------------------
 
@@ -111,8 +121,9 @@ class SwitchAcceptor:
         """As p4xos.roles.rejoining.Voter."""
         assert self._open, "it has nothing to take along yet"
         self._plane.close()
+        counters = self.counters
         self._open = False
-        return read_memory(self._plane, self._plan, self.incarnation, self.counters)
+        return read_memory(self._plane, self._plan, self.incarnation, counters)
 
     def stay(self) -> None:
         """As p4xos.roles.rejoining.Voter."""
@@ -133,7 +144,7 @@ class SwitchAcceptor:
 
     def _open_port(self, incarnation: int) -> None:
         self.incarnation = incarnation
-        self._counted_before = dict(self.counters)
+        self._counted_before = dict(self._counters)
         self._plane.open(incarnation)
         self._open = True
 
@@ -143,14 +154,13 @@ class SwitchAcceptor:
         """Acts on a batch of valid messages of configured senders."""
         assert self._open, "the port is closed"
         batches = Batches()
-        for row in range(len(rows)):
-            if rows[row, 1] == Type.LEARN:
-                for question in self._learn(wire.message(rows, row)):
-                    batches.add(self._plane.inject(question))
-            else:
-                batches.add(self._plane.inject(rows[row : row + 1]))
-        for name, count in self._plane.statistics().items():
-            self.counters[name] = self._counted_before.get(name, 0) + count
+        for learn, run in groupby(range(len(rows)), lambda row: rows[row, 1] == Type.LEARN):
+            some = rows[list(run)]
+            if not learn:
+                batches.add(self._plane.inject(some))
+                continue
+            for m in wire.messages(some):
+                batches.add(self._plane.inject(self._learn(m)))
         effects = Effects.none()
         effects.send.extend(batches.sends())
         return effects
@@ -170,18 +180,16 @@ class SwitchAcceptor:
             assert self.highest >= self.low - 1
             assert self.highest_round >= self.floor
 
-    def _learn(self, m: Message) -> list[Rows]:
+    def _learn(self, m: Message) -> Rows:
         """One question an instance: a data plane sends one packet for one."""
         try:
             end = wire.unpack_end(m.value)
         except BadPacket:
-            return [wire.from_messages([m])]  # the data plane's to count
+            return wire.from_messages([m])  # the data plane's to count
         first = max(m.instance, self.low)
         end = min(end, self.highest + 1, first + ANSWER_ROWS_MAX)
         if end <= first + 1:
-            return [wire.from_messages([m])]
-        return [
-            wire.from_messages([m._replace(instance=i, value=wire.pack_end(i + 1))])
-            for i in range(first, end)
-        ]
-
+            return wire.from_messages([m])
+        return wire.from_messages(
+            [m._replace(instance=i, value=wire.pack_end(i + 1)) for i in range(first, end)]
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -11,37 +11,21 @@ from p4xos import wire
 from p4xos.effects import To
 from p4xos.tables import Address
 from p4xos.wire import Rows
-from switch.control.packets import Datagram, frame, host_number, mac_of, unframe
+from switch.control import entries
+from switch.control.entries import Entry
+from switch.control.packets import Datagram, frame, unframe
 from switch.control.plan import Plan, PlaneRole
 from switch.lang import ir, load
 from switch.lang.interpreter import Copy, Interpreter
 from switch.p4 import FOLDER
 
-VALUE_SIZES = (8, 16, 32, 64, 128)
-"""Largest values that the programs can be built for."""
-WINDOW_MAX = 4096
-"""Instances: in a takeover a switch is asked for one at a time, and more take seconds."""
-GROUP = 0
-"""Which of the switch's groups it is: one plane serves one."""
 _PORT = 1  # where packets come in, and all leave: hosts are told apart by their addresses
-_AUDIENCE = 1  # the multicast group of those it tells
 
 
 @lru_cache(maxsize=8)
 def program(role: PlaneRole, *, value_bytes: int, window: int, acceptors: int) -> ir.Program:
     """A program built for these sizes; ValueError where it cannot be."""
-    if value_bytes not in VALUE_SIZES:
-        sizes = ", ".join(map(str, VALUE_SIZES))
-        raise ValueError(f"value_bytes is {value_bytes}: the P4 programs can have one of {sizes}")
-    if window > WINDOW_MAX:
-        raise ValueError(
-            f"window is {window}: the P4 programs can have {WINDOW_MAX} instances at most"
-        )
-    defines = {
-        "VALUE_BYTES": str(value_bytes),
-        "SLOT_BITS": str(window.bit_length() - 1),
-        "ACCEPTORS": str(acceptors),
-    }
+    defines = entries.sizes(value_bytes=value_bytes, window=window, acceptors=acceptors)
     return load(FOLDER / f"{role}.p4", defines)
 
 
@@ -72,12 +56,7 @@ class P4Plane:
         """As Backend."""
         plan, _ = self._loaded()
         self.close()
-        keys = (host_number(plan.own.host), plan.own.port)
-        self._add(
-            "endpoint", keys, "serve",
-            (GROUP, plan.frame.group, plan.frame.cluster, plan.frame.sender, incarnation,
-             _AUDIENCE),
-        )  # fmt: skip
+        self._add(entries.endpoint(plan, incarnation))
 
     def close(self) -> None:
         """As Backend."""
@@ -105,11 +84,8 @@ class P4Plane:
         """As Backend: packets by outcome, in the words of the numpy roles."""
         _, switch = self._loaded()
         cells = switch.counters[self._names["outcomes"]]
-        return {
-            name.removeprefix("OUTCOME_").lower(): cells.packets[index]
-            for name, index in switch.program.constants.items()
-            if name.startswith("OUTCOME_") and name != "OUTCOME_PASSED"
-        }
+        named = entries.outcomes(switch.program)
+        return {name: cells.packets[index] for name, index in named.items()}
 
     def teardown(self) -> None:
         """As Backend."""
@@ -146,26 +122,15 @@ class P4Plane:
     def _fill(self) -> None:
         """Everything but the entry that opens the port."""
         plan, switch = self._loaded()
-        copies = []
-        for rid, to in enumerate(plan.told, start=1):
-            address = plan.addresses[to]
-            self._add(
-                "copies", (rid,), "to", (mac_of(address), host_number(address.host), address.port)
-            )
-            copies.append(Copy(_PORT, rid))
-        switch.set_group(_AUDIENCE, copies)
-        for sender in plan.senders():
-            host, port = host_number(sender.address.host), sender.address.port
-            keys = (GROUP, host, port, sender.type, sender.id)
-            self._add("senders", keys, "configured", ())
+        switch.set_group(entries.AUDIENCE, [Copy(_PORT, rid) for rid in entries.rids(plan)])
+        for entry in entries.standing(plan):
+            self._add(entry)
 
-    def _add(
-        self, table: str, keys: Iterable[int], action: str, arguments: tuple[int, ...]
-    ) -> None:
+    def _add(self, entry: Entry) -> None:
         _, switch = self._loaded()
-        matches = tuple(ir.Match("exact", int(key)) for key in keys)
-        call = ir.ActionCall(self._names[action], arguments)
-        switch.tables[self._names[table]].add(matches, call)
+        matches = tuple(ir.Match("exact", key) for key in entry.keys)
+        call = ir.ActionCall(self._names[entry.action], entry.arguments)
+        switch.tables[self._names[entry.table]].add(matches, call)
 
     def _register(self, name: str) -> str:
         if name not in self._names:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from p4xos.config import Cluster, Timing
 from p4xos.wire import Frame
 from switch.control.acceptor import SwitchAcceptor
-from switch.control.p4_plane import VALUE_SIZES, P4Plane, program
+from switch.control.entries import VALUE_SIZES
+from switch.control.p4_plane import P4Plane, program
 from switch.control.plan import Plan, PlaneRole
 from switch.control.sequencer import SwitchSequencer
 
