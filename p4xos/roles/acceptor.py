@@ -204,8 +204,13 @@ class Acceptor:
         """Holds nothing that is to be given back."""
 
     def carry_over(self) -> list[Rows]:
-        """What still matters besides votes, as log records: registers, and promises above votes."""
+        """What still matters besides votes, as log records: registers, and promises above votes.
+
+        Where there is no vote, promises below the floor as well: summaries count them, and one
+        that counted fewer after a restart would take reports from before it for those of votes.
+        """
         bare = (self.slot_round > self.floor) & (self.slot_round != self.slot_vround)
+        bare |= (self.slot_round != NO_ROUND) & (self.slot_vround == NO_ROUND)
         bare &= self._live()
         slots = np.flatnonzero(bare)
         records = [self._registers()]

@@ -3,12 +3,26 @@
 import pytest
 
 from p4xos import wire
-from p4xos.roles.acceptor import ANSWER_ROWS_MAX
+from p4xos.roles.acceptor import ANSWER_ROWS_MAX, Acceptor
 from p4xos.roles.promises import CHUNK_INSTANCES, CHUNKS_AT_ONCE, InstancePromises, Promises
+from p4xos.wire import END_OF_LOG, Frame, Rows, Type
 from tests.roles.helpers import VALUE_BYTES, WINDOW, round_of, summary, together, vote_report
 
 ROUND = round_of(5)
 NONCE = 77
+FRAME = Frame(1, 0, 0)
+
+
+def question(round: int, first: int, end: int) -> Rows:
+    """A PHASE1A."""
+    return wire.encode(
+        1, 0, Type.PHASE1A, instance=first, round=round, vround=NONCE, value=wire.pack_end(end)
+    )
+
+
+def proposal(instance: int, round: int, value: bytes) -> Rows:
+    """A PHASE2A."""
+    return wire.encode(1, 0, Type.PHASE2A, instance=instance, round=round, value=value)
 
 
 def promises(acceptors: int = 3, first: int = 1, window: int = WINDOW) -> Promises:
@@ -246,3 +260,29 @@ def test_one_instances_promises() -> None:
     assert one.decided() is None
     one.add(wire.message(vote_report(3, 1, ROUND, wire.NO_VOTE), 0))
     assert one.decided() == b""
+
+
+def test_an_acceptor_that_restarts_counts_what_it_counted_before() -> None:
+    """PROTOCOL 3: a bare promise below the floor stays, for a report of it may be on its way.
+
+    The first answer's summary and vote are lost, so are the second answer's votes: what came of
+    the first must not stand for what the second one counts.
+    """
+    first = Acceptor(frame=FRAME, acceptors=1, window=WINDOW, value_bytes=VALUE_BYTES)
+    for instance in (3, 4):  # bare promises of recoveries, then a round above them
+        first.step(question(round_of(1), instance, instance + 1), 0.0)
+    first.step(question(round_of(2), 1, END_OF_LOG), 0.0)
+    records = first.carry_over()  # a segment begins here, and those before it go
+    voted = first.step(proposal(5, round_of(2), b"chosen"), 0.0)
+    records += [rows.copy() for rows in voted.persist]
+
+    collected = promises(1)
+    restarted = Acceptor(frame=FRAME, acceptors=1, window=WINDOW, value_bytes=VALUE_BYTES)
+    restarted.restore(records)
+    for acceptor, arrives in ((first, (3, 4)), (restarted, ())):
+        for _, rows in acceptor.step(question(ROUND, 1, END_OF_LOG), 0.0).send:
+            for m in wire.messages(rows):
+                told = acceptor is restarted and wire.is_summary(m.vround, m.length)
+                if told or (m.instance in arrives and not m.length):
+                    collected.add(wire.from_messages([m]))
+    assert collected.quorum() is None, "the vote in 5 has not been told"
