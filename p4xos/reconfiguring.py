@@ -17,13 +17,14 @@ sections 4 and 8 (docs/PROTOCOL.md).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import trio
 
 from p4xos import secret
 from p4xos.config import DATA_PLANE, NUMPY, Cluster, Member
-from p4xos.dialing import Unreachable, ask_untrusted, dial
+from p4xos.dialing import Dialed, Unreachable, ask_untrusted, dial
 from p4xos.errors import BadPacket, P4xosError
 from p4xos.framing import integer_untrusted, text_untrusted
 from p4xos.placement import (
@@ -33,11 +34,14 @@ from p4xos.placement import (
     role_untrusted,
     roles_untrusted,
 )
+from p4xos.tables import Address
 
 CHECK_S = 60.0
 """How long all nodes may take to say whether they could: programs are built meanwhile."""
 MOVE_S = 60.0
 """How long one role may take; a coordinator that serves again takes some of it."""
+DIALS, DIAL_AGAIN_S = 3, 0.1
+"""How often a node that does not answer is tried: nothing moves without all of them."""
 _COUNT_MAX = 2**40
 
 
@@ -203,11 +207,19 @@ class _Reconfiguration:
                 return leader if isinstance(leader, int) else None
         return None
 
+    async def _dial(self, address: Address) -> Dialed:
+        """A node that is busy may be slow to answer; one that is gone refuses at once."""
+        for _ in range(DIALS - 1):
+            with suppress(Unreachable):
+                return await dial(address, self._cluster.id, self._secret)
+            await trio.sleep(DIAL_AGAIN_S)
+        return await dial(address, self._cluster.id, self._secret)
+
     async def _ask(
         self, node: str, head: Mapping[str, object], patience_s: float
     ) -> dict[str, object]:
         """One question to a node, on a connection of its own."""
-        dialed = await dial(self._cluster.node(node).peer, self._cluster.id, self._secret)
+        dialed = await self._dial(self._cluster.node(node).peer)
         try:
             with trio.move_on_after(patience_s):
                 return (await ask_untrusted(dialed, {"id": 1, **head})).head

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from p4xos import wire
 from p4xos.effects import Effects
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming
@@ -19,7 +20,7 @@ from p4xos.roles.memory import Memory
 from p4xos.roles.sequencer import Sequencer
 from p4xos.testing.simulator.processes import Classes
 from p4xos.testing.simulator.scenario import Scenario, draw
-from p4xos.wire import Frame, Rows
+from p4xos.wire import Frame, Rows, Type
 from switch.control.acceptor import SwitchAcceptor
 from switch.control.backend import SLOT_REGISTERS, pack_seen
 from switch.control.p4_plane import P4Plane
@@ -86,10 +87,25 @@ class SwitchedAcceptor(Acceptor):
         self.switch.close()
 
     def step(self, rows: Rows, now: float) -> Effects:
-        effects = super().step(rows.copy(), now)
+        effects = Effects.none()
+        for row in range(len(rows)):
+            effects.extend(super().step(self._as_a_switch(rows[row : row + 1].copy()), now))
         sent = self.switch.step(rows, now).send
         self.compare()
         return effects._replace(send=sent)
+
+    def _as_a_switch(self, rows: Rows) -> Rows:
+        """One message; of a PHASE1A of several instances a switch takes low alone.
+
+        One who asked while this acceptor was elsewhere may send it.
+        """
+        m = wire.message(rows, 0)
+        if m.type == Type.PHASE1A:
+            end = wire.unpack_end(m.value)
+            low = max(self.low, m.low)
+            if end != wire.END_OF_LOG and min(end, low + self.window) - max(m.instance, low) > 1:
+                wire.headers(rows)["type"] = Type.HEARTBEAT
+        return rows
 
     def compare(self) -> None:
         """The switch holds what the numpy acceptor holds."""
