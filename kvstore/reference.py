@@ -42,8 +42,9 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "value_bytes": "The largest value of one instance, so that header and value fit a frame; "
         "a multiple of 8. Do not change it in a cluster that has data.",
         "data_plane": 'What runs the acceptors and numbers requests. "numpy": the nodes '
-        'themselves. "p4": switches, here the P4 programs on an interpreter (docs/switch.md): '
-        '`value_bytes` is then 128, and `storage` "memory".',
+        'themselves. "p4": switches, here the P4 programs on an interpreter (docs/switch.md); '
+        '"bmv2": the same programs on bmv2, where that and p4c are. `value_bytes` is then 128, and '
+        '`storage` "memory".',
         "storage": '"disk": acceptors sync to disk before they answer. "memory": they keep '
         "nothing; one that was stopped forgets, and joins again.",
         "secret": '"file": the secret of the cluster is in `cluster.secret`, beside this file, the '

@@ -77,7 +77,7 @@ def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", choices=("disk", "memory"), help="default: disk")
     parser.add_argument(
         "--data-plane", metavar="NAME",
-        help="what runs acceptors and numbers requests: numpy, or p4; default: numpy",
+        help="what runs acceptors and numbers requests: numpy, p4, or bmv2; default: numpy",
     )  # fmt: skip
     add_log_flag(parser)
 

@@ -68,6 +68,7 @@ from p4xos.secret import Secret
 from p4xos.service import OPEN_VERSION, SEALED_VERSION, Connection, Service
 from p4xos.storage import frames
 from p4xos.wire import Message, Type
+from switch.bmv2 import thrift
 from tests.fuzz.fuzzing import Target, anything, mutated, noise, number, only, pieces
 from tests.kvstore.conversations import Replica as Commands
 from tests.kvstore.conversations import fresh_replica
@@ -880,6 +881,27 @@ def chunnel_messages_of_a_type(random: Random) -> None:
 class _Pair(NamedTuple):
     key: str
     value: bytes
+# A switch's control plane -------------------------------------------------------------------------
+
+_REPLIES = [
+    b"\x80\x01\x00\x02\0\0\0\x04read\0\0\0\x01\x0a\0\0" + bytes(8) + b"\0",
+    b"\x80\x01\x00\x02\0\0\0\x05count\0\0\0\x02\x0c\0\0\x0a\0\x02" + bytes(8) + b"\0\0",
+    b"\x80\x01\x00\x02\0\0\0\x03all\0\0\0\x03\x0f\0\0\x0a\0\0\0\x02" + bytes(16) + b"\0",
+    b"\x80\x01\x00\x03\0\0\0\x01f\0\0\0\x04\x0b\0\x01\0\0\0\x02no\x08\0\x02\0\0\0\x01\0",
+]
+
+
+@target()
+def thrift_replies(random: Random) -> None:
+    """BadPacket, more to come, or a reply: with what follows it, the same one."""
+    data = mutated(random, _REPLIES)
+    with suppress(BadPacket):
+        found = thrift.decode_reply_untrusted(data)
+        if found is not None:
+            reply, size = found
+            assert size <= len(data)
+            assert thrift.decode_reply_untrusted(data[:size] + noise(random, 8)) == (reply, size)
+            assert thrift.decode_reply_untrusted(data[: size - 1]) is None
 
 
 # Command lines -----------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ from p4xos.effects import Role, To
 from p4xos.tables import Address
 from p4xos.testing.vectors import CLUSTER, GROUP, Kind, Registers, SlotState
 from p4xos.wire import HEADER_BYTES, HEADER_STRUCT, Frame, Message, Rows, Type
+from switch.bmv2.plane import Bmv2Plane
 from switch.control.backend import REGISTERS, DataPlane
-from switch.control.numpy_plane import NumpyPlane
 from switch.control.p4_plane import P4Plane
+from switch.control.packets import Datagram
 from switch.control.plan import Plan, PlaneRole
 from tests.vectors.targets import Receiver, destination
 
@@ -44,7 +45,7 @@ def plan(
 class PlaneTarget:
     """A data plane under test (p4xos.testing.vectors.Target)."""
 
-    def __init__(self, make: Callable[[], NumpyPlane | P4Plane], kind: Kind) -> None:
+    def __init__(self, make: Callable[[], DataPlane], kind: Kind) -> None:
         self.make = make
         self.kind = kind
 
@@ -75,6 +76,10 @@ class PlaneTarget:
         if isinstance(self.plane, P4Plane):
             for packet in packets:
                 sent += self.plane.receive(self.source(packet), packet)
+        elif isinstance(self.plane, Bmv2Plane):
+            for packet in packets:
+                datagram = Datagram(self.source(packet), self.plan.own, packet)
+                sent += self.plane.carry([datagram], replies_only=packet[1:2] == b"%c" % Type.LEARN)
         else:
             sent = self.plane.inject(self.receiver.decode(packets))
         return [

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120  # for a hung test, never for a verdict
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Of children that find the data planes of this tree, installed or not."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     metadata = folder / "p4xos_planes-0.dist-info"
@@ -34,18 +34,20 @@ def environment(folder: Path) -> dict[str, str]:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: p4xos-planes\nVersion: 0\n")
     points = "".join(f"{name} = {value}\n" for name, value in declared[ENTRY_POINTS].items())
     (metadata / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\n{points}")
-    return {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}
+    return {**base, "PYTHONPATH": f"{folder}:{ROOT}"}
 
 
 class SwitchedCluster:
     """A launcher with its nodes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, data_plane: str = "p4", base: Mapping[str, str] = os.environ
+    ) -> None:
         self.directory = folder / "cluster"
-        self.environment = environment(folder / "installed")
+        self.environment = environment(folder / "installed", base)
         self.started = [self._start(
             [sys.executable, "-m", "kvstore", "cluster", "--directory", str(self.directory),
-             "--base-port", "0", "--data-plane", "p4"],
+             "--base-port", "0", "--data-plane", data_plane],
         )]  # fmt: skip
         self.output = self.read_until(self.started[0], "Ctrl-C")
         self.cluster = Cluster.load(self.directory / CLUSTER_NAME)
@@ -83,6 +85,13 @@ class SwitchedCluster:
             check=True,
         )  # fmt: skip
         return done.stdout.strip()
+
+    def log(self, node: str) -> str:
+        return (self.directory / node / "log.txt").read_text()
+
+    def leader(self) -> str:
+        """Who came to serve first."""
+        return next(node for node in ("c1", "c2", "c3") if "serving" in self.log(node))
 
     def kill(self, node: str) -> None:
         (row,) = re.findall(rf"^  {node} +\S+ +(\d+) ", self.output, re.MULTILINE)
@@ -122,11 +131,7 @@ def test_a_store_on_switches(switched: SwitchedCluster) -> None:
     assert switched.cli("n2", "get", "greeting") == "without one"
     assert switched.cli("n2", "set", "greeting", "with the other") == "OK"
 
-    leader = next(
-        node for node in ("c1", "c2", "c3")
-        if "serving" in (switched.directory / node / "log.txt").read_text()
-    )  # fmt: skip
-    switched.kill(leader)
+    switched.kill(switched.leader())
     assert switched.cli("n1", "set", "greeting", "another leads") == "OK"
     assert switched.cli("n3", "get", "greeting") == "another leads"
 
