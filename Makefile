@@ -8,7 +8,7 @@ SECONDS ?= 600
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz cuts clean distclean
+.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz cuts gallery clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -71,6 +71,10 @@ cuts:  ## cut the power after every call of acceptor and store, damage every fil
 	@POWER_CUTS=all FAILURES=1000 FLIPS=1000 $(PYTHON_BIN)/python -m pytest -s \
 	  tests/storage/test_power_cut.py tests/kvstore/test_power_cut.py \
 	  tests/kvstore/test_damaged_store.py $(ARGS)
+
+gallery:  ## prove the P4 programs at their default sizes, refute every seeded bug
+	@deploy/setup test
+	@LONG_PROOFS=1 $(PYTHON_BIN)/python -m pytest -s tests/switch/verify $(ARGS)
 
 clean:  ## remove the data of `make run` and all caches
 	@deploy/clean data caches

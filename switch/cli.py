@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,19 @@ def add_verbs(verbs: Verbs) -> None:
     )  # fmt: skip
     verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
     verb.set_defaults(call=_bill, parser=verb)
+
+    verb = inner.add_parser("verify", help="prove a program right, or show a packet that it fails")
+    add_program_flags(verb)
+    verb.add_argument(
+        "--property", metavar="NAME", action="append", default=[],
+        help="decide this one only; may be given several times",
+    )  # fmt: skip
+    verb.add_argument(
+        "--save", metavar="DIRECTORY", type=Path,
+        help="write counter-examples there as vectors, for every data plane to run",
+    )  # fmt: skip
+    verb.add_argument("--json", action="store_true", help="one line of JSON, for scripts")
+    verb.set_defaults(call=_verify, parser=verb)
 
 
 def add_program_flags(parser: argparse.ArgumentParser) -> None:
@@ -123,3 +137,22 @@ def _bill(flags: argparse.Namespace) -> None:
         arguments.print_data(cost.to_json(), as_json=True)
     else:
         print(bill.described(cost))
+
+
+def _verify(flags: argparse.Namespace) -> int:
+    from switch.lang import load
+
+    try:
+        from switch.verify import telling, verifier
+    except ImportError as error:
+        raise ValueError(f"{error}: the solver is not installed: pip install z3-solver") from None
+    program = load(flags.file, {"VERIFY": "1", **dict(flags.define)})
+    report = verifier.verify(program, flags.property)
+    if flags.json:
+        arguments.print_data(telling.as_json(report), as_json=True)
+    else:
+        print(telling.described(report))
+    if flags.save is not None:
+        for path in telling.save(report, flags.save):
+            print(path, file=sys.stderr)
+    return arguments.FAILED if report.broken or report.undecided else arguments.DONE

@@ -107,6 +107,7 @@ control Acceptor(inout headers_t hdr,
     }
 
     action store_slot() {
+        ASSERT(in_window == 1 && instance == first && round != NO_ROUND);
         slot_instance.write((bit<32>) slot, instance);
         slot_round.write((bit<32>) slot, round);
         slot_vround.write((bit<32>) slot, vround);
@@ -227,6 +228,7 @@ control Acceptor(inout headers_t hdr,
 
     // For every instance, to the end of the log.
     action promise_log() {
+        ASSERT(hdr.paxos.round >= floor_now);
         floor_now = hdr.paxos.round;
         promise();
         summary(ASK_ONE_BY_ONE);
@@ -269,6 +271,7 @@ control Acceptor(inout headers_t hdr,
 
     // A vote implies the promise, for its own instance: the floor does not move.
     action cast_vote() {
+        ASSERT(hdr.paxos.round >= floor_now && hdr.paxos.round >= round);
         round = hdr.paxos.round;
         vround = hdr.paxos.round;
         length = hdr.paxos.length;

@@ -40,6 +40,7 @@ control Coordinator(inout headers_t hdr,
     }
 
     action propose() {
+        ASSERT(round_now != NO_ROUND && next_now - low_now < WINDOW);
         hdr.paxos.message_type = PHASE2A;
         hdr.paxos.instance = next_now;
         hdr.paxos.round = round_now;
