@@ -53,5 +53,6 @@ SCENARIOS = (
     Scenario("takeover", "bench.takeover", "the same, again and again; a run is a kill", 50),
     Scenario("kills", "bench.kills", "kill -9 of random nodes under load; a run is a kill", 20),
     Scenario("peers", "bench.peers.scenario", "this store beside etcd, Redis, pysyncobj, libpaxos"),
+    Scenario("libpaxos", "bench.libpaxos", "libpaxos' client on libpaxos, and on this log"),
     Scenario("copies", "bench.copies", "backup and catch-up with 1 M keys under load; memory"),
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p4xos import arguments
-from p4xos.compat.libpaxos import command as libpaxos
+from p4xos.compat import libpaxos_command
 from p4xos.config import ROLE_NAMES, Cluster
 from p4xos.placement import MOVABLE
 from p4xos.processes import NODE_LOCK, claimed
@@ -102,7 +102,7 @@ def build_parser(others: Iterable[AddVerbs] = ()) -> argparse.ArgumentParser:
     arguments.add_cluster_flag(verb)
     verb.set_defaults(call=_secret, parser=verb)
 
-    libpaxos.add_verbs(verbs)
+    libpaxos_command.add_verbs(verbs)
     for add_verbs in others:
         add_verbs(verbs)
     return parser

@@ -75,7 +75,7 @@ class Libpaxos:
         """Starts all of it; its client for whole seconds, without the first."""
         wanted = max(round(seconds), _LEAST_SECONDS) + 1
         with children() as started:
-            client = self._launch(started, clients)
+            client = self.launch(started, clients)
 
             def told() -> list[Second]:
                 return parse_statistics(client.log_text())
@@ -90,16 +90,20 @@ class Libpaxos:
     def stop(self) -> None:
         """Nothing: no process outlives its load."""
 
-    def _launch(self, started: list[Child], outstanding: int) -> Child:
+    def program(self, name: str, *arguments: str, log: Path) -> Child:
+        """Starts one of its programs; `log` is the directory of what it says."""
+        # It would keep its lines back until it ends.
+        command = ["stdbuf", "-oL", str(self._directory / name), *arguments]
+        number = sum(1 for _ in log.glob(f"*-{name}.txt"))
+        return Child(f"libpaxos' {name}", command, log / f"{number}-{name}.txt")
+
+    def launch(self, started: list[Child], outstanding: int) -> Child:
         """Starts all processes, each when those that it connects to are listening; the client."""
         directory = Path(mkdtemp(dir=self._scratch))
         conf = directory / "paxos.conf"
 
         def launch(program: str, *arguments: str) -> Child:
-            # It would keep its lines back until it ends.
-            command = ["stdbuf", "-oL", str(self._directory / program), *arguments]
-            log = directory / f"{len(started)}-{program}.txt"
-            started.append(Child(f"libpaxos' {program}", command, log))
+            started.append(self.program(program, *arguments, log=directory))
             return started[-1]
 
         base = free_base_port()

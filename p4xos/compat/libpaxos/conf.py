@@ -17,6 +17,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from os import PathLike
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -80,7 +81,7 @@ class PaxosConf:
     source: str = field(default="<text>", compare=False)
 
     @classmethod
-    def load(cls, path: str | Path) -> PaxosConf:
+    def load(cls, path: str | PathLike[str]) -> PaxosConf:
         """Reads a file.
 
         Raises:

@@ -1,4 +1,7 @@
-"""`p4xos libpaxos`: libpaxos programs, with their paxos.conf, on this log."""
+"""`p4xos libpaxos`: libpaxos programs, with their paxos.conf, on this log.
+
+Beside its package, so that the command line need not load that to know its flags.
+"""
 
 from __future__ import annotations
 
