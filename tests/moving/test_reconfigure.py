@@ -19,6 +19,7 @@ from p4xos.config import ConfigError
 from p4xos.dialing import ask_untrusted, dial
 from p4xos.errors import NoQuorum, P4xosError
 from p4xos.inquiries import described
+from p4xos.logstore import LogStore
 from p4xos.metrics import families
 from p4xos.node import Node
 from p4xos.reconfiguring import NotReconfigured, reconfigure
@@ -144,6 +145,19 @@ async def test_what_cannot_be_is_refused_before_anything_changes(tmp_path: Path)
             await client.reconfigure("p4", roles=())
         assert nodes.planes == dict.fromkeys(ROLES, "numpy")
         assert not list(tmp_path.rglob("*.plane"))
+
+
+async def test_roles_in_processes_of_their_own_stay(tmp_path: Path) -> None:
+    """The learner's process answers for a node, and has no hold on the others."""
+    cluster = new_cluster(tmp_path)
+    store = LogStore(tmp_path / "log", cluster.id)
+    with Node(cluster, "n1", [("learner", cluster.learners[0])]).open(store) as node:
+        asked = {"data_plane": "registers", "roles": ["acceptor"]}
+        with pytest.raises(Refused, match="run in processes of their own"):
+            await node.moves.planes_untrusted(asked)
+        with pytest.raises(Refused, match="acceptor 0 does not run in this process of node n1"):
+            await node.moves.move_untrusted({**asked, "role": "acceptor", "member": 0})
+    store.close()
 
 
 async def test_a_node_that_is_not_there_ends_it(tmp_path: Path) -> None:

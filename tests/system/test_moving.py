@@ -78,7 +78,7 @@ class Judge(threading.Thread):
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
-        check = ("check", "--operations", "200", "--clients", "4", "--keys", "4", "--json")
+        check = ("check", "--operations", "200", "--clients", "3", "--keys", "3", "--json")
         while not self._stop_asked.is_set():
             process = self._cluster.begin("kvstore", *check)
             told = process.communicate(timeout=LIMIT_S)
