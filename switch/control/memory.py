@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from p4xos.quorum import NO_ROUND
 from p4xos.roles.memory import Memory
 from switch.control.backend import Backend, pack_seen, unpack_seen
 from switch.control.plan import Plan
@@ -26,8 +27,11 @@ def read_memory(
             held.append((instance, slot))
     held.sort()
     slots = [slot for _, slot in held]
+    vround = [plane.read("slot_vround", slot) for slot in slots]
     value = np.zeros((len(held), plan.value_bytes), dtype=np.uint8)
     for row, slot in enumerate(slots):
+        if vround[row] == NO_ROUND:
+            continue  # no value, and reading one may cost a switch several packets
         data = plane.read("slot_value", slot).to_bytes(plan.value_bytes, "big")
         value[row] = np.frombuffer(data, np.uint8)
     return Memory(
@@ -35,7 +39,7 @@ def read_memory(
         unpack_seen(plane.read("seen"), plan.acceptors),
         np.array([instance for instance, _ in held], dtype=np.int64),
         np.array([plane.read("slot_round", slot) for slot in slots], dtype=np.uint32),
-        np.array([plane.read("slot_vround", slot) for slot in slots], dtype=np.uint32),
+        np.array(vround, dtype=np.uint32),
         np.array([plane.read("slot_length", slot) for slot in slots], dtype=np.uint16),
         value, dict(counters),
     )  # fmt: skip
@@ -51,7 +55,8 @@ def write_memory(plane: Backend, plan: Plan, memory: Memory) -> None:
         plane.write("slot_round", int(memory.round[row]), slot)
         plane.write("slot_vround", int(memory.vround[row]), slot)
         plane.write("slot_length", length, slot)
-        plane.write("slot_value", int.from_bytes(data, "big"), slot)
+        if memory.vround[row] != NO_ROUND:
+            plane.write("slot_value", int.from_bytes(data, "big"), slot)
     for register, value in (
         ("floor", memory.floor), ("highest_round", memory.highest_round),
         ("highest", memory.highest), ("seen", pack_seen(memory.seen)), ("low", memory.low),
