@@ -74,7 +74,7 @@ def build_parser(others: Iterable[AddVerbs] = ()) -> argparse.ArgumentParser:
     arguments.add_cluster_flag(verb)
     verb.add_argument(
         "--data-plane", metavar="NAME", required=True,
-        help="where acceptors and coordinators go: numpy, or p4",
+        help="where acceptors and coordinators go: numpy, p4 or bmv2",
     )  # fmt: skip
     verb.add_argument(
         "--role", action="append", choices=MOVABLE,

@@ -65,6 +65,7 @@ class SwitchedAcceptor(Acceptor):
             for name in SLOT_REGISTERS[:-1]:
                 self.plane.write(name, int(getattr(self, name)[index]), index)
         self.plane.open(self.incarnation)
+        self.switch.incarnation = self.incarnation
 
     def join(self, *, incarnation: int, round: int, low: int, seen: tuple[int, ...]) -> Rows:
         record = super().join(incarnation=incarnation, round=round, low=low, seen=seen)
