@@ -20,12 +20,16 @@ from kvstore.server import KvServer
 from kvstore.store import StoreError
 from kvstore.tls import ServerTls
 from p4xos import logs
-from p4xos.application import Application, OneByOne
+from p4xos.application import OneByOne
+from p4xos.chunnels import endpoint, ordered_mcast
 from p4xos.config import Cluster
 from p4xos.node import Node, run_main, until_signalled
 
 log = logging.getLogger(__name__)
 
+LOG = ordered_mcast(durability="one")
+"""What the store asks of its log: a write that was answered is kept by one member at least, which
+only a cluster of one node in memory does not exceed. What runs it, is the group's to say."""
 _EXPIRES_SOON_S = 30 * 86400
 
 
@@ -69,8 +73,10 @@ async def _main(cluster: Cluster, name: str, join: bool) -> None:
                 store, learner_id(cluster, name), alone=len(cluster.learners) == 1
             )
             with Node(cluster, name).open(OneByOne(machine)) as node:
+                group = endpoint(f"kvstore on {name}", LOG).attach(node)
+                log.info("%s", group.explain())
                 server = KvServer(
-                    node_application(node), machine, listener,
+                    group.log, machine, listener,
                     lambda: node_sections(node.status()),
                     tls=tls, access=access, limits=rules.limits,
                     copies=len(cluster.acceptors) // 2,  # a majority, this node perhaps among it
@@ -85,12 +91,6 @@ def learner_id(cluster: Cluster, name: str) -> int:
     """The id of this node's learner: the origin of what its clients write."""
     ids = [member.id for role, member in cluster.members_of(name) if role == "learner"]
     return ids[0] if ids else 0
-
-
-def node_application(node: Node) -> Application:
-    """The log of a node with a learner."""
-    assert node.application is not None
-    return node.application
 
 
 def _tell_expiry(tls: ServerTls, rules: ClientRules) -> None:
