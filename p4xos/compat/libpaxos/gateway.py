@@ -272,8 +272,15 @@ class Gateway:
             self._again.set()
 
     def applied(self) -> None:
-        """The log has delivered: learners are told; called inside of its calls."""
+        """The log has delivered: learners are told; called inside of its calls.
+
+        They first: a program submits its next value when it is told of one, and not when a submit
+        is answered.
+        """
+        self._tell_learners()
         self._send_answers()
+
+    def _tell_learners(self) -> None:
         first, self._head = self._head, self.store.next_iid
         if first == self._head:
             return

@@ -4,6 +4,6 @@
     src/        evlearner evreplica roles submit paxos     the interface
                 submitter deliverer                        exactly once; in order
                 link                                       one connection: frames, greeting, again
-                head buffer bytes events config            what these stand on
+                frame head buffer sockets events config    what these stand on
     examples/   a client that measures, a replicated counter
 """

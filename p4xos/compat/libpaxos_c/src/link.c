@@ -1,22 +1,18 @@
 #include "link.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bytes.h"
 #include "events.h"
+#include "frame.h"
 #include "paxos.h"
+#include "sockets.h"
 #include "wire.h"
 
-#define PREFIX_BYTES 8
 #define READ_BYTES (256 << 10)      /* in one turn, so that other events get theirs */
 #define CONNECT_S 2.0
 #define GREET_S 5.0
@@ -24,8 +20,6 @@
 #define AGAIN_MOST_S 1.0
 #define TELL_EVERY_S 10.0
 #define SHOWN_BYTES 200             /* of a text that a server wrote */
-#define KEEPALIVE_IDLE_S 5
-#define KEEPALIVE_COUNT 3
 
 enum state { DOWN, CONNECTING, GREETING, OPEN };
 
@@ -54,15 +48,6 @@ static void set_deadline(struct link *link, double seconds)
         events_add_in(&link->timer, seconds);
 }
 
-static const char *current_address(const struct link *link, char *text, size_t bytes)
-{
-    const struct sockaddr_in *address = &link->addresses.at[link->turn];
-    char host[INET_ADDRSTRLEN] = "?";
-    inet_ntop(AF_INET, &address->sin_addr, host, sizeof host);
-    snprintf(text, bytes, "%s:%d", host, ntohs(address->sin_port));
-    return text;
-}
-
 /* Losing and dialling ---------------------------------------------------------------------------- */
 
 static void disconnect(struct link *link)
@@ -85,7 +70,8 @@ static void lose(struct link *link, const char *reason)
     link->counters.lost++;
     if (now >= link->tell_at) {
         paxos_log_error("%s: %s: %s; trying the next address of paxos.conf", link->owner->name,
-                        current_address(link, address, sizeof address), reason);
+                        sockets_name(&link->addresses.at[link->turn], address, sizeof address),
+                        reason);
         link->tell_at = now + TELL_EVERY_S;
     }
     disconnect(link);
@@ -121,50 +107,28 @@ static void greet(struct link *link)
     link_flush(link);
 }
 
-static void set_options(int fd)
-{
-    int on = 1, idle = KEEPALIVE_IDLE_S, tries = KEEPALIVE_COUNT;
-    unsigned int unanswered_ms = KEEPALIVE_IDLE_S * (1 + KEEPALIVE_COUNT) * 1000u;
-    if (paxos_config.tcp_nodelay)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    /* A machine that is gone answers nothing, and a learner would wait for it for ever. */
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof idle);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
-    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
-}
-
 static void on_readable(evutil_socket_t fd, short what, void *context);
 static void on_writable(evutil_socket_t fd, short what, void *context);
 
 static void dial(struct link *link)
 {
-    const struct sockaddr_in *address = &link->addresses.at[link->turn];
-    link->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    link->fd = sockets_connect(&link->addresses.at[link->turn]);
     if (link->fd < 0) {
         lose(link, strerror(errno));
         return;
     }
-    set_options(link->fd);
     event_assign(&link->readable, link->base, link->fd, EV_READ | EV_PERSIST, on_readable, link);
     event_assign(&link->writable, link->base, link->fd, EV_WRITE | EV_PERSIST, on_writable, link);
     link->state = CONNECTING;
-    const struct sockaddr *to = (const struct sockaddr *)address;
-    if (connect(link->fd, to, sizeof *address) && errno != EINPROGRESS) {
-        lose(link, strerror(errno));
-        return;
-    }
     event_add(&link->writable, NULL);
     set_deadline(link, CONNECT_S);
 }
 
 static void finish_connecting(struct link *link)
 {
-    int error = 0;
-    socklen_t bytes = sizeof error;
-    if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) || error) {
-        lose(link, strerror(error ? error : errno));
+    int error = sockets_outcome(link->fd);
+    if (error) {
+        lose(link, strerror(error));
         return;
     }
     event_add(&link->readable, NULL);
@@ -175,12 +139,7 @@ static void finish_connecting(struct link *link)
 
 struct buffer *link_begin_frame(struct link *link, const struct buffer *head, size_t body_bytes)
 {
-    unsigned char prefix[PREFIX_BYTES];
-    put_u32(prefix, (uint32_t)buffer_length(head));
-    put_u32(prefix + 4, (uint32_t)body_bytes);
-    buffer_reserve(&link->out, sizeof prefix + buffer_length(head) + body_bytes);
-    buffer_append(&link->out, prefix, sizeof prefix);
-    buffer_append(&link->out, buffer_front(head), buffer_length(head));
+    frame_begin(&link->out, head, body_bytes);
     return &link->out;
 }
 
@@ -208,22 +167,13 @@ void link_flush(struct link *link)
 
 /* Receiving -------------------------------------------------------------------------------------- */
 
-/* A server's words, for the log: nothing unprintable. */
-static void copy_shown(char *to, size_t bytes, struct text from)
-{
-    size_t count = from.bytes < bytes - 1 ? from.bytes : bytes - 1;
-    for (size_t k = 0; k < count; k++)
-        to[k] = from.start[k] >= ' ' && from.start[k] < 127 ? from.start[k] : '?';
-    to[count] = 0;
-}
-
 /* The answer to hello. */
 static bool welcome_untrusted(struct link *link, const struct head *head)
 {
     char shown[SHOWN_BYTES];
     if (head->has_text[KEY_ERROR] || (head->has_text[KEY_LOG] && head->texts[KEY_LOG].bytes)) {
         bool error = head->has_text[KEY_ERROR];
-        copy_shown(shown, sizeof shown, head->texts[error ? KEY_TEXT : KEY_LOG]);
+        frame_show(shown, sizeof shown, head->texts[error ? KEY_TEXT : KEY_LOG]);
         lose(link, shown);
         return false;
     }
@@ -260,7 +210,7 @@ static bool act_untrusted(struct link *link, const struct head *head, const unsi
     if (link->state == GREETING)
         return welcome_untrusted(link, head);
     if (head->has_text[KEY_ERROR] && !head->has_number[KEY_ID]) {
-        copy_shown(shown, sizeof shown, head->texts[KEY_TEXT]);
+        frame_show(shown, sizeof shown, head->texts[KEY_TEXT]);
         lose(link, shown);
         return false;
     }
@@ -280,29 +230,21 @@ static bool act_untrusted(struct link *link, const struct head *head, const unsi
     return false;
 }
 
-/* One frame, if it is all there; false as above. */
+/* Acts on one frame, if it is all there; false as above. */
 static bool take_frame_untrusted(struct link *link, bool *taken)
 {
-    const unsigned char *data = buffer_front(&link->in);
-    size_t there = buffer_length(&link->in);
+    struct frame frame;
     *taken = false;
-    if (there < PREFIX_BYTES)
-        return true;
-    size_t head_bytes = get_u32(data), body_bytes = get_u32(data + 4);
-    if (head_bytes == 0 || head_bytes > HEAD_BYTES_MAX || body_bytes > BODY_BYTES_MAX) {
-        lose_bad(link, "what came is no frame of P4xos");
+    const char *complaint = frame_read_untrusted(&frame, &link->in);
+    if (complaint) {
+        lose_bad(link, complaint);
         return false;
     }
-    if (there - PREFIX_BYTES < head_bytes + body_bytes)
+    if (!frame.bytes)
         return true;
-    struct head head;
-    if (!head_read_untrusted(&head, data + PREFIX_BYTES, head_bytes)) {
-        lose_bad(link, "the head of a frame is not what it has to be");
+    if (!act_untrusted(link, &frame.head, frame.body, frame.body_bytes))
         return false;
-    }
-    if (!act_untrusted(link, &head, data + PREFIX_BYTES + head_bytes, body_bytes))
-        return false;
-    buffer_take(&link->in, PREFIX_BYTES + head_bytes + body_bytes);
+    buffer_take(&link->in, frame.bytes);
     *taken = true;
     return true;
 }
