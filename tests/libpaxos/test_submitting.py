@@ -7,7 +7,7 @@ from typing import cast
 
 from p4xos.compat.libpaxos.clients import AHEAD, Clients, Verdict
 from p4xos.compat.libpaxos.gateway import COUNTERS
-from p4xos.compat.libpaxos.packs import read_pack_untrusted
+from p4xos.compat.libpaxos.packs import Values, read_pack_untrusted
 from p4xos.compat.libpaxos.store import PackStore, Taken
 from p4xos.compat.libpaxos.submitting import Submitter
 from p4xos.errors import NoQuorum, Overloaded, SessionLost
@@ -43,10 +43,8 @@ class Fake:
             first = len(self.values) + 1 if verdict is Verdict.NEW else None
             taken.append(Taken(pack.client, pack.number, first, verdict is Verdict.REFUSED))
             if first is not None:
-                start = 0
-                for length in pack.lengths.tolist():
-                    self.values.append(pack.data[start : start + length])
-                    start += length
+                for _, value in Values(first, pack.lengths, pack.data).each():
+                    self.values.append(value)
         submitter._taken(taken)
 
 

@@ -111,7 +111,7 @@ def read_submit_untrusted(request: Request, bytes_max: int) -> tuple[tuple[int, 
 def encode_delivered(values: Values) -> bytes:
     """A frame of delivered values; as `packing.pack_delivered` has it."""
     frames = []
-    while len(values.lengths) > VALUES_MAX:
+    while values.size > VALUES_MAX:
         frames.append(_delivered(values.before(values.first + VALUES_MAX)))
         values = values.since(values.first + VALUES_MAX)
     frames.append(_delivered(values))
@@ -120,6 +120,5 @@ def encode_delivered(values: Values) -> bytes:
 
 def _delivered(values: Values) -> bytes:
     iids = np.arange(values.first, values.next, dtype=np.uint64).astype(">u8")
-    lengths = values.lengths.astype(">u4", copy=False)
-    parts = _COUNT.pack(len(lengths)), iids.tobytes(), lengths.tobytes(), values.data
+    parts = _COUNT.pack(values.size), iids.tobytes(), values.lengths, values.data
     return encode_frame({"next": values.next}, b"".join(parts))

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from p4xos.compat.libpaxos.conf import MEMBERS_MAX
-from p4xos.compat.libpaxos.packs import Lengths, Values
+from p4xos.compat.libpaxos.packs import LENGTH_BYTES, Values
 from p4xos.errors import BadPacket
 
 IID_MAX = 2**32 - 1
@@ -260,7 +260,8 @@ def _parts_of_accepted(acceptor: int, values: Values) -> Iterator[bytes]:
         if values.first >= stop:
             continue
         some = values.before(stop)
-        if len(some.lengths) >= BLOCK_VALUES and (some.lengths == some.lengths[0]).all():
+        length, count = some.lengths[:LENGTH_BYTES], some.size
+        if count >= BLOCK_VALUES and some.lengths == length * count:
             yield _block_of_accepted(head + prefix, form, ballots, some)
         else:
             for iid, value in some.each():
@@ -272,7 +273,7 @@ def _parts_of_accepted(acceptor: int, values: Values) -> Iterator[bytes]:
 
 def _block_of_accepted(head: bytes, form: str, ballots: bytes, values: Values) -> bytes:
     """Messages that differ in instance and value only."""
-    count, length = len(values.lengths), int(values.lengths[0])
+    count, length = values.size, int.from_bytes(values.lengths[:LENGTH_BYTES], "big")
     number_bytes = np.dtype(form).itemsize
     tail = ballots + _value_head(length)
     behind_number = len(head) + number_bytes
@@ -290,6 +291,6 @@ Encode = Callable[[Values], bytes]
 """How a learner is told of values: as ACCEPTED of an acceptor, or as a frame."""
 
 __all__ = [
-    "BALLOT", "IID_MAX", "Encode", "Kind", "Lengths", "Message", "Parsed", "encode",
+    "BALLOT", "IID_MAX", "Encode", "Kind", "Message", "Parsed", "encode",
     "encode_accepted", "encode_number", "encode_value", "parse_untrusted",
 ]  # fmt: skip

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p4xos.errors import P4xosError
 from p4xos.packing import VALUES_MAX
@@ -30,7 +29,13 @@ HEAD_BYTES = _HEAD.size
 LENGTH_BYTES = 4
 """Of a pack for each of its values, beside the value."""
 
-Lengths = NDArray[np.uint32]
+
+def total(lengths: bytes) -> int:
+    """The sum of lengths; most values have one length, and then it is a product."""
+    count = len(lengths) // LENGTH_BYTES
+    if lengths == lengths[:LENGTH_BYTES] * count:
+        return count * int.from_bytes(lengths[:LENGTH_BYTES], "big")
+    return int(np.frombuffer(lengths, ">u4").sum(dtype=np.uint64))
 
 
 class NewerPack(P4xosError):
@@ -44,39 +49,43 @@ class NewerPack(P4xosError):
 
 
 class Values(NamedTuple):
-    """Values of libpaxos' instances that follow one another."""
+    """Values of libpaxos' instances that follow one another, at least one."""
 
     first: int
     """The instance of the first one, as libpaxos counts: `iid`."""
-    lengths: Lengths
-    """(n,) >u4: bytes of each, n at least 1."""
+    lengths: bytes
+    """Bytes of each: u32, one behind the other."""
     data: bytes
     """All of them, one behind the other."""
 
     @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.lengths) // LENGTH_BYTES
+
+    @property
     def next(self) -> int:
         """Behind the last one."""
-        return self.first + len(self.lengths)
+        return self.first + len(self.lengths) // LENGTH_BYTES
 
     def since(self, first: int) -> Values:
         """The same without those below `first`, which is one of them."""
-        skip = first - self.first
+        skip = LENGTH_BYTES * (first - self.first)
         if skip <= 0:
             return self
-        start = int(self.lengths[:skip].sum())
-        return Values(first, self.lengths[skip:], self.data[start:])
+        return Values(first, self.lengths[skip:], self.data[total(self.lengths[:skip]) :])
 
     def before(self, stop: int) -> Values:
         """The same without those from `stop` on, which lies behind the first."""
-        count = stop - self.first
-        if count >= len(self.lengths):
+        if stop >= self.next:
             return self
-        return Values(self.first, self.lengths[:count], self.data[: self.lengths[:count].sum()])
+        lengths = self.lengths[: LENGTH_BYTES * (stop - self.first)]
+        return Values(self.first, lengths, self.data[: total(lengths)])
 
     def each(self) -> Iterator[tuple[int, bytes]]:
         """(iid, value), in order."""
         start = 0
-        for iid, length in enumerate(self.lengths.tolist(), self.first):
+        for iid, length in enumerate(np.frombuffer(self.lengths, ">u4").tolist(), self.first):
             yield iid, self.data[start : start + length]
             start += length
 
@@ -86,7 +95,7 @@ class Pack(NamedTuple):
 
     client: int
     number: int
-    lengths: Lengths
+    lengths: bytes
     data: bytes
 
 
@@ -95,7 +104,7 @@ def joined(values: Sequence[Values]) -> Values:
     if len(values) == 1:
         return values[0]
     return Values(
-        values[0].first, np.concatenate([some.lengths for some in values]),
+        values[0].first, b"".join([some.lengths for some in values]),
         b"".join([some.data for some in values]),
     )  # fmt: skip
 
@@ -118,26 +127,29 @@ def read_pack_untrusted(payload: bytes) -> Pack:
         _, client, number, count = _HEAD.unpack_from(payload)
         start = HEAD_BYTES + LENGTH_BYTES * count
         if count <= VALUES_MAX and start <= len(payload) and client and number:
-            lengths = np.frombuffer(payload, ">u4", count, HEAD_BYTES)
-            if int(lengths.sum(dtype=np.uint64)) == len(payload) - start:
+            lengths = payload[HEAD_BYTES:start]
+            if total(lengths) == len(payload) - start:
                 return Pack(client, number, lengths, payload[start:])
     if payload[:3] == MARK[:3] and VERSION < int.from_bytes(payload[3:4]) - ord("0") <= 9:
         raise NewerPack(payload[3] - ord("0"))
-    return Pack(0, 0, np.array([len(payload)], ">u4"), payload)
+    return Pack(0, 0, _COUNT.pack(len(payload)), payload)
 
 
 def read_payloads_untrusted(payloads: bytes) -> int | None:
     """How many values payloads of a pack are; None when they are none."""
     found = read_pack_untrusted(pack(1, 1, payloads))
-    return len(found.lengths) if found.client else None
+    return len(found.lengths) // LENGTH_BYTES if found.client else None
 
 
-def cut(lengths: Sequence[int], data: bytes, bytes_max: int) -> Iterator[tuple[int, bytes]]:
+def cut(lengths: list[int], data: bytes, bytes_max: int) -> Iterator[tuple[int, bytes]]:
     """Values as payloads of packs of at most so many bytes each, or of one longer value.
 
     Yields:
       How many values, and the payloads.
     """
+    if lengths.count(lengths[0]) == len(lengths):
+        yield from _cut_alike(lengths[0], len(lengths), data, bytes_max)
+        return
     sizes = np.array(lengths, ">u4")
     ends = np.cumsum(sizes, dtype=np.int64)
     costs = ends + LENGTH_BYTES * np.arange(1, len(sizes) + 1)
@@ -151,3 +163,16 @@ def cut(lengths: Sequence[int], data: bytes, bytes_max: int) -> Iterator[tuple[i
             (_COUNT.pack(stop - first), sizes[first:stop].tobytes(), data[start:end])
         )
         first, start, taken = stop, end, int(costs[stop - 1])
+
+
+def _cut_alike(length: int, count: int, data: bytes, bytes_max: int) -> Iterator[tuple[int, bytes]]:
+    """The same for values of one length."""
+    most = max((bytes_max - HEAD_BYTES) // (LENGTH_BYTES + length), 1)
+    most = min(most, count, VALUES_MAX)
+    written = _COUNT.pack(length)
+    head = _COUNT.pack(most) + written * most
+    for first in range(0, count, most):
+        some = min(most, count - first)
+        if some < most:
+            head = _COUNT.pack(some) + written * some
+        yield some, head + data[first * length : (first + some) * length]

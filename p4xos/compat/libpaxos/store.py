@@ -153,9 +153,9 @@ class PackStore(LogStore):
             taken.append(Taken(pack.client, pack.number, first, verdict is Verdict.REFUSED))
             if not new:
                 return False
-        if len(pack.lengths):
+        if pack.lengths:
             self._remember(Values(self.next_iid, pack.lengths, pack.data))
-            self.next_iid += len(pack.lengths)
+            self.next_iid = self._tail[-1].next
         return True
 
     def _remember(self, values: Values) -> None:
@@ -249,7 +249,7 @@ class PackStore(LogStore):
                 pack = read_pack_untrusted(payload)
                 values = Values(iid, pack.lengths, pack.data)
                 iid = values.next
-                if iid > first:
+                if pack.lengths and iid > first:
                     found.append(values.since(first))
                     size += len(pack.data)
         if len(self._places) > 1024:  # readers that left
