@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from p4xos import wire
-from p4xos.batching import SCALAR_BELOW, Run, split_runs
+from p4xos.batching import SCALAR_BELOW, Run, split_runs, split_where_changes
 from p4xos.effects import ACCEPTORS, COORDINATORS, LEARNERS, Effects, Role, To
 from p4xos.errors import BadPacket
 from p4xos.quorum import NO_ROUND, majority, make_round, round_counter, round_owner
@@ -477,9 +477,17 @@ class Coordinator:
             self._propose(self._waiting.take(self.sequencer.room), effects)
 
     def _propose(self, rows: Rows, effects: Effects) -> None:
-        first = self.sequencer.next
         rows = self.sequencer.propose(rows)
-        self._sent.keep(first, self.sequencer.round, rows)
+        if not len(rows):
+            return
+        # A data plane may give instances away in between: each proposal says which it got.
+        first, last = wire.message(rows, 0).instance, wire.message(rows, len(rows) - 1).instance
+        stretches = [(0, len(rows))]
+        instances = wire.headers(rows)["instance"]
+        if last - first != len(rows) - 1:
+            stretches = split_where_changes(instances - np.arange(len(rows), dtype=np.uint64))
+        for start, stop in stretches:
+            self._sent.keep(int(instances[start]), self.sequencer.round, rows[start:stop])
         effects.send.append((ACCEPTORS, rows))
 
     def _send_heartbeat(self, now: float, effects: Effects) -> None:

@@ -185,15 +185,16 @@ class ForgetfulAcceptor:
         return effects
 
     def tick(self, now: float) -> Effects:
-        """Asks again, when it is time."""
-        effects = Effects.none()
+        """Asks again, when it is time; what time demands of the acceptor, at any stage."""
+        effects = self.acceptor.tick(now)
         if self._ask_at is not None and now >= self._ask_at:
             self._ask(now, effects)
         return effects
 
     def deadline(self) -> float | None:
         """When `tick` next matters."""
-        return self._ask_at
+        times = (self._ask_at, self.acceptor.deadline())
+        return min((time for time in times if time is not None), default=None)
 
     def check_invariants(self) -> None:
         """The acceptor's once it has joined; before, that it is empty."""
