@@ -5,10 +5,12 @@ SEEDS ?= 300
 MINUTES ?= 30
 ARGS ?=
 SECONDS ?= 600
+PACKETS ?= 1000000
+SEED ?= 1
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz cuts gallery clean distclean
+.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz traffic cuts gallery clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -65,6 +67,11 @@ model:  ## let spin check larger clusters than make test does; minutes to hours
 fuzz:  ## feed every parser spoilt input for SECONDS in all: make fuzz SECONDS=60
 	@deploy/setup develop
 	@$(PYTHON_BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+traffic:  ## a million random packets through the kernel's acceptor: make traffic SEED=2
+	@deploy/setup test
+	@PACKETS=$(PACKETS) SEED=$(SEED) $(PYTHON_BIN)/python -m pytest -s \
+	  tests/switch/xdp/test_traffic.py $(ARGS)
 
 cuts:  ## cut the power after every call of acceptor and store, damage every file: an hour
 	@deploy/setup test

@@ -77,7 +77,8 @@ def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", choices=("disk", "memory"), help="default: disk")
     parser.add_argument(
         "--data-plane", metavar="NAME",
-        help="what runs acceptors and numbers requests: numpy, p4, or bmv2; default: numpy",
+        help="what runs acceptors and numbers requests: numpy, p4, bmv2, xdp, or auto (xdp where "
+        "the machine can, else numpy); default: numpy",
     )  # fmt: skip
     add_log_flag(parser)
 

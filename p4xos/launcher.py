@@ -25,7 +25,7 @@ from typing import IO, Protocol
 
 import trio
 
-from p4xos import secret
+from p4xos import planes, secret
 from p4xos.config import ROLE_NAMES, Cluster
 from p4xos.creation import CLUSTER_NAME, LAUNCHER_LOCK, Wanted, find_or_create
 from p4xos.errors import P4xosError
@@ -117,8 +117,9 @@ def launch(
         # Of a release that knew none: all of its nodes are here, and none runs.
         if cluster.secret == "none" and not secret.path_of(cluster).exists():
             secret.create(secret.path_of(cluster))
-        _refuse_obstacles(cluster, application)
-        trio.run(_Launcher(cluster, application, say or _print).run)
+        with planes.find(cluster.data_plane).laid(cluster) as apart:
+            _refuse_obstacles(cluster, application, apart)
+            trio.run(_Launcher(cluster, application, say or _print).run)
 
 
 def _print(text: str) -> None:
@@ -141,8 +142,8 @@ def _refuse_running(cluster: Cluster) -> None:
             raise LaunchError(f"{complaint}; stop it first: kill {pid}")
 
 
-def _refuse_obstacles(cluster: Cluster, application: Application) -> None:
-    """All ports are free, or none of the nodes is started."""
+def _refuse_obstacles(cluster: Cluster, application: Application, apart: bool) -> None:
+    """All ports are free, or none of the nodes is started; `apart`: nobody else has UDP ports."""
     wanted: list[tuple[Transport, Address, str]] = []
     for name, endpoint in application.endpoints(cluster).items():
         wanted.append(("TCP", endpoint, f"node {name} (clients)"))
@@ -152,7 +153,7 @@ def _refuse_obstacles(cluster: Cluster, application: Application) -> None:
     for node in cluster.nodes:
         if node.metrics is not None:
             wanted.append(("TCP", node.metrics, f"node {node.name} (metrics)"))
-    for role in ROLE_NAMES:
+    for role in () if apart else ROLE_NAMES:
         wanted += [("UDP", m.address, f"{role} {m.id}") for m in cluster.members(role)]
     found = obstacles(wanted)
     if found:

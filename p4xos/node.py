@@ -18,7 +18,7 @@ from typing import Self
 import trio
 from prometheus_client.metrics_core import Metric
 
-from p4xos import checkpointed, logs, processes, reconfiguring, secret, watching
+from p4xos import checkpointed, logs, planes, processes, reconfiguring, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
 from p4xos.config import Cluster, Member, RoleName
@@ -294,8 +294,10 @@ class Node:
 
         Roles that run in several processes share the latter: it then belongs to the learner's.
         """
+        found = planes.find(self.cluster.data_plane)  # whose network it is, wherever roles move
         for role, member in self.roles:
-            network = self._networks[role, member.id] = UdpEndpoint.bind(member.address)
+            with found.place(self.cluster, role, member):
+                network = self._networks[role, member.id] = UdpEndpoint.bind(member.address)
             self._resources.callback(network.close)
         learns = any(role == "learner" for role, _ in self.roles)
         if learns or self.roles == self.cluster.members_of(self.name):

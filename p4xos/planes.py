@@ -6,10 +6,11 @@ Others than "numpy" belong to packages of their own, which register under the en
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from p4xos.config import NUMPY, Cluster
+from p4xos.config import NUMPY, Cluster, Member, RoleName
 from p4xos.errors import P4xosError
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.rejoining import Voter
@@ -37,6 +38,14 @@ class DataPlanes(Protocol):
           P4xosError, OSError: something else is missing here.
         """
 
+    def laid(self, cluster: Cluster) -> AbstractContextManager[bool]:
+        """What a launcher keeps around the nodes; whether they have a network of their own."""
+
+    def place(
+        self, cluster: Cluster, role: RoleName, member: Member
+    ) -> AbstractContextManager[None]:
+        """In the block sockets are made where the role's address is."""
+
     def acceptor(self, cluster: Cluster, frame: Frame) -> Voter:
         """An empty acceptor; ValueError where it cannot have the cluster's sizes.
 
@@ -47,7 +56,21 @@ class DataPlanes(Protocol):
         """An inactive sequencer; ValueError where it cannot have the cluster's sizes."""
 
 
-class NumpyPlanes:
+class OnThisNetwork:
+    """Data planes whose members' addresses are this machine's."""
+
+    def laid(self, cluster: Cluster) -> AbstractContextManager[bool]:
+        """As DataPlanes: nothing is needed."""
+        return nullcontext(False)
+
+    def place(
+        self, cluster: Cluster, role: RoleName, member: Member
+    ) -> AbstractContextManager[None]:
+        """As DataPlanes: where the process is."""
+        return nullcontext()
+
+
+class NumpyPlanes(OnThisNetwork):
     """The roles' own registers."""
 
     def fit(self, cluster: Cluster) -> Cluster:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from p4xos import wire
-from p4xos.effects import Effects
+from p4xos.effects import Effects, To
 from p4xos.errors import BadPacket
 from p4xos.roles.acceptor import ANSWER_ROWS_MAX
 from p4xos.roles.memory import Memory
@@ -33,6 +33,9 @@ from switch.control.plan import Plan
 
 class SwitchAcceptor:
     """An acceptor on a data plane (p4xos.roles.rejoining.Voter)."""
+
+    _ranged: tuple[Type, ...] = (Type.LEARN,)
+    """Types of which a question is about a range, and the data plane answers for one instance."""
 
     def __init__(self, plane: DataPlane, plan: Plan) -> None:
         """Silent: its port is closed.
@@ -154,13 +157,13 @@ class SwitchAcceptor:
         """Acts on a batch of valid messages of configured senders."""
         assert self._open, "the port is closed"
         batches = Batches()
-        for learn, run in groupby(range(len(rows)), lambda row: rows[row, 1] == Type.LEARN):
+        for ranged, run in groupby(range(len(rows)), lambda row: rows[row, 1] in self._ranged):
             some = rows[list(run)]
-            if not learn:
+            if not ranged:
                 batches.add(self._plane.inject(some))
                 continue
             for m in wire.messages(some):
-                batches.add(self._plane.inject(self._learn(m)))
+                batches.add(self._answers(m))
         effects = Effects.none()
         effects.send.extend(batches.sends())
         return effects
@@ -179,6 +182,10 @@ class SwitchAcceptor:
             assert self.low >= 1
             assert self.highest >= self.low - 1
             assert self.highest_round >= self.floor
+
+    def _answers(self, m: Message) -> list[tuple[To, Rows]]:
+        """What a question about a range is answered, in order."""
+        return self._plane.inject(self._learn(m))
 
     def _learn(self, m: Message) -> Rows:
         """One question an instance: a data plane sends one packet for one."""

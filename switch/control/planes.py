@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from p4xos.config import Cluster, Timing
+from p4xos.planes import OnThisNetwork
 from p4xos.wire import Frame
 from switch.control.acceptor import SwitchAcceptor
 from switch.control.entries import VALUE_SIZES
@@ -23,7 +24,7 @@ TIMING = Timing(
 """Of a new cluster: what is slow is not to be taken for dead."""
 
 
-class P4Planes:
+class P4Planes(OnThisNetwork):
     """The P4 programs, each acceptor and each sequencer on a switch of its own."""
 
     def fit(self, cluster: Cluster) -> Cluster:

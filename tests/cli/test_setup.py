@@ -38,7 +38,10 @@ SYSTEM_PROGRAMS = [
     "tail",
     "touch",
 ]
-TEST_PROGRAMS = ("redis-cli", "redis-benchmark", "redis-server", "ip", "nft", "spin", "gcc", "make")
+TEST_PROGRAMS = (
+    "redis-cli", "redis-benchmark", "redis-server", "ip", "nft", "spin", "gcc", "make", "clang",
+    "bpftool",
+)  # fmt: skip
 APT_GET = """#!/bin/sh
 echo "$*" >> apt-calls
 case "$1" in install) cp "$POLICY_FILE" policy-seen; touch "$(dirname "$0")/venv-installed" ;; esac
@@ -68,6 +71,8 @@ class Tree:
         (path / "stdlib.h").touch()
         (path / "event2").mkdir()
         (path / "event2" / "event.h").touch()
+        (path / "bpf").mkdir()
+        (path / "bpf" / "bpf_helpers.h").touch()
 
     def program(self, name: str, text: str) -> None:
         file = self.path / "bin" / name

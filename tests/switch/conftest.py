@@ -13,10 +13,14 @@ from switch.control.numpy_plane import NumpyPlane
 from switch.control.p4_plane import P4Plane
 from tests.switch.bmv2.fake_switch import FakeBmv2
 from tests.switch.bmv2.needed import why_not
+from tests.switch.kernel import ReusedXdpPlane, missing
 
 MakePlane = Callable[[], DataPlane]
-SWITCHES = ["p4", "pretended bmv2", *(["bmv2"] if why_not() is None else [])]
-"""Of those that are not here tests/switch/bmv2/test_real.py tells, once for all."""
+SWITCHES = [
+    "p4", "pretended bmv2", *(["bmv2"] if why_not() is None else []),
+    *([] if missing() else ["xdp"]),
+]  # fmt: skip
+"""Of those that are not here tests/switch/bmv2/test_real.py and tests/switch/xdp tell."""
 EXAMPLES = 80
 """Of random traffic, on each kind that is no pretence."""
 
@@ -35,6 +39,9 @@ def make(
     kind: str = request.param
     if kind in ("numpy", "p4"):
         yield NumpyPlane if kind == "numpy" else P4Plane
+        return
+    if kind == "xdp":
+        yield ReusedXdpPlane
         return
     started: Callable[[], Bmv2Plane]
     if kind == "bmv2":

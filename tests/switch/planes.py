@@ -12,6 +12,7 @@ from switch.control.backend import REGISTERS, DataPlane
 from switch.control.p4_plane import P4Plane
 from switch.control.packets import Datagram
 from switch.control.plan import Plan, PlaneRole
+from switch.xdp.plane import XdpPlane
 from tests.vectors.targets import Receiver, destination
 
 STRANGER = Address("10.9.9.9", 9)
@@ -73,7 +74,7 @@ class PlaneTarget:
 
     def inject(self, packets: list[bytes]) -> list[tuple[str, bytes]]:
         sent: list[tuple[To, Rows]] = []
-        if isinstance(self.plane, P4Plane):
+        if isinstance(self.plane, (P4Plane, XdpPlane)):
             for packet in packets:
                 sent += self.plane.receive(self.source(packet), packet)
         elif isinstance(self.plane, Bmv2Plane):

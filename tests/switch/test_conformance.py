@@ -75,7 +75,7 @@ def as_a_switch(model: ModelAcceptor, m: Message) -> Expected:
     end = end_of_range(m) if m.type == Type.PHASE1A else None
     if end is None or end == END_OF_LOG or m.round in range(max(model.floor, 1)):
         return Expected(m, first)
-    if m.low > low or min(end, low + WINDOW) - first < 2:
+    if m.low > low or min(end, low + model.window) - first < 2:
         return Expected(m, first)
     return Expected(m._replace(type=int(Type.HEARTBEAT)), first, beyond=True)
 

@@ -93,9 +93,13 @@ class SwitchedCluster:
         """Who came to serve first."""
         return next(node for node in ("c1", "c2", "c3") if "serving" in self.log(node))
 
-    def kill(self, node: str) -> None:
+    def process(self, node: str) -> int:
+        """Of a node that the launcher started."""
         (row,) = re.findall(rf"^  {node} +\S+ +(\d+) ", self.output, re.MULTILINE)
-        os.kill(int(row), signal.SIGKILL)
+        return int(row)
+
+    def kill(self, node: str) -> None:
+        os.kill(self.process(node), signal.SIGKILL)
 
     def start_again(self, node: str) -> subprocess.Popen[str]:
         (line,) = re.findall(rf"^  (\S+ -m \S+ node .* --name {node})$", self.output, re.MULTILINE)

@@ -1,0 +1,61 @@
+"""The maps' values as Python sees them: `registers.h`, `coordinator.bpf.c`, `admission.h`.
+
+A number each, in the machine's order unless the C says `__be`. The conformance suite reads and
+writes every field of them through the programs.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from p4xos.tables import Address
+from switch.control.packets import host_number
+
+SEEN_MAX = 16
+REGISTERS = struct.Struct(f"=IIIIQQ{SEEN_MAX}I")
+SLOT = struct.Struct("=QIIQ")
+"""Without the value, which follows."""
+SETTINGS = struct.Struct("=QQ")
+SEQUENCE = struct.Struct("=IIQ")
+ENDPOINT = struct.Struct(">IHHIIH")
+"""The part in network order; the rest follows in the machine's."""
+ENDPOINT_REST = struct.Struct("=HII")
+ENDPOINT_BYTES = ENDPOINT.size + ENDPOINT_REST.size
+SENDER = struct.Struct(">IHH")
+SENDER_TYPE = struct.Struct("=I")
+RECEIVER = struct.Struct(">IH6s")
+DEVICE = struct.Struct("=Ii")
+
+
+class Endpoint(NamedTuple):
+    """Where a program is, who it is, and whether its port is open."""
+
+    address: Address
+    group: int
+    cluster: int
+    incarnation: int
+    id: int
+    open: bool
+    interface: int
+    """0: none; the loopback's number is never one that a program is attached to."""
+    ready: bool
+    """Whether all receivers are known, so that the kernel tells them."""
+
+    def pack(self) -> bytes:
+        """As the map has it."""
+        host, port = host_number(self.address.host), self.address.port
+        return ENDPOINT.pack(
+            host, port, self.group, self.cluster, self.incarnation, self.id
+        ) + ENDPOINT_REST.pack(self.open, self.interface, self.ready)
+
+
+def pack_sender(address: Address, type: int, id: int) -> bytes:
+    """A key of the map of those who may send."""
+    packed = SENDER.pack(host_number(address.host), address.port, id)
+    return packed + SENDER_TYPE.pack(type)
+
+
+def pack_receiver(address: Address, mac: bytes) -> bytes:
+    """Whom a copy goes to."""
+    return RECEIVER.pack(host_number(address.host), address.port, mac)

@@ -1,0 +1,143 @@
+"""The kernel as data plane, as p4xos finds it (`p4xos.planes`).
+
+`xdp` runs there or not at all; `auto` where it can, else in software, and says which.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+
+from p4xos.config import Cluster, Member, RoleName
+from p4xos.planes import NumpyPlanes
+from p4xos.roles.rejoining import Voter
+from p4xos.roles.sequencer import Sequencer
+from p4xos.wire import Frame
+from switch.control.plan import Plan
+from switch.xdp import fabric
+from switch.xdp.controllers import XdpAcceptor, XdpSequencer
+from switch.xdp.errors import XdpUnavailable
+from switch.xdp.plane import XdpPlane
+from switch.xdp.wired import WiredPlane
+
+log = logging.getLogger(__name__)
+
+WINDOW = 16_384
+"""Of a new cluster: times the largest value it is kernel memory, 24 MB an acceptor; and in a
+takeover an acceptor is asked for one instance at a time."""
+
+
+class XdpPlanes:
+    """Each acceptor and each sequencer on the interface that has its address."""
+
+    def fit(self, cluster: Cluster) -> Cluster:
+        """As p4xos.planes.DataPlanes: in a network of its own, so that no packet skips a driver.
+
+        Raises:
+          XdpUnavailable: this machine cannot; nothing has been made.
+        """
+        fitted = replace(
+            cluster, window=WINDOW,
+            acceptors=_moved("acceptor", cluster.acceptors),
+            coordinators=_moved("coordinator", cluster.coordinators),
+            learners=_moved("learner", cluster.learners),
+        )  # fmt: skip
+        check(fitted)
+        return fitted
+
+    def prepare(self, cluster: Cluster) -> None:
+        """As p4xos.planes.DataPlanes; XdpUnavailable where this machine cannot."""
+        check(cluster)
+
+    @contextmanager
+    def laid(self, cluster: Cluster) -> Iterator[bool]:
+        """As p4xos.planes.DataPlanes."""
+        if not fabric.holds(cluster):
+            yield False
+            return
+        _need_root()
+        with fabric.laid(cluster):
+            yield True
+
+    def place(
+        self, cluster: Cluster, role: RoleName, member: Member
+    ) -> AbstractContextManager[None]:
+        """As p4xos.planes.DataPlanes."""
+        if not fabric.holds(cluster):
+            return nullcontext()
+        _need_root()
+        if role == "learner":
+            return fabric.beside_bridge(cluster)
+        return fabric.plug_in(cluster, role, member).entered()
+
+    def acceptor(self, cluster: Cluster, frame: Frame) -> Voter:
+        """As p4xos.planes.DataPlanes; XdpUnavailable where this machine cannot."""
+        plane = WiredPlane(fabric.plugged(cluster, "acceptor", frame.sender))
+        return XdpAcceptor(plane, Plan.of(cluster, "acceptor", frame))
+
+    def sequencer(self, cluster: Cluster, frame: Frame) -> Sequencer:
+        """As p4xos.planes.DataPlanes; XdpUnavailable where this machine cannot."""
+        plane = WiredPlane(fabric.plugged(cluster, "coordinator", frame.sender))
+        return XdpSequencer(plane, Plan.of(cluster, "coordinator", frame))
+
+
+class AutoPlanes(XdpPlanes):
+    """In the kernel where it can be, else in software: a line of the log says why."""
+
+    def fit(self, cluster: Cluster) -> Cluster:
+        """As XdpPlanes; on the loopback where this machine cannot."""
+        try:
+            return super().fit(cluster)
+        except XdpUnavailable as refusal:
+            _tell("the cluster", refusal)
+            return cluster
+
+    def prepare(self, cluster: Cluster) -> None:
+        """As p4xos.planes.DataPlanes: what cannot be is found out by each role."""
+
+    def acceptor(self, cluster: Cluster, frame: Frame) -> Voter:
+        """As XdpPlanes, or numpy's."""
+        try:
+            return super().acceptor(cluster, frame)
+        except XdpUnavailable as refusal:
+            _tell(f"acceptor {frame.sender}", refusal)
+            return NumpyPlanes().acceptor(cluster, frame)
+
+    def sequencer(self, cluster: Cluster, frame: Frame) -> Sequencer:
+        """As XdpPlanes, or numpy's."""
+        try:
+            return super().sequencer(cluster, frame)
+        except XdpUnavailable as refusal:
+            _tell(f"coordinator {frame.sender}", refusal)
+            return NumpyPlanes().sequencer(cluster, frame)
+
+
+def check(cluster: Cluster) -> None:
+    """Loads both programs once, and compiles them for the nodes.
+
+    Raises:
+      XdpUnavailable: this machine cannot run them.
+    """
+    _need_root()
+    for role, members in (("acceptor", cluster.acceptors), ("coordinator", cluster.coordinators)):
+        frame = Frame(cluster.id, cluster.group, members[0].id)
+        plane = XdpPlane()
+        plane.load(Plan.of(cluster, "acceptor" if role == "acceptor" else "coordinator", frame))
+        plane.teardown()
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise XdpUnavailable("it needs root", "run it as root")
+
+
+def _moved(role: RoleName, members: tuple[Member, ...]) -> tuple[Member, ...]:
+    return tuple(replace(m, address=fabric.address(role, m)) for m in members)
+
+
+def _tell(what: str, refusal: XdpUnavailable) -> None:
+    log.warning("%s runs in software: XDP cannot run here: %s (%s)", what, refusal.reason,
+                refusal.mend)  # fmt: skip
