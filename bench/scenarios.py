@@ -41,6 +41,7 @@ SCENARIOS = (
     Scenario("micro", "bench.micro", "a role's step by the size of its batch, in process"),
     Scenario("roles", "bench.roles", "each role alone; CPU of each by the number of learners"),
     Scenario("consensus", "bench.consensus", "values/s through 3 acceptors and one learner"),
+    Scenario("xdp", "bench.xdp", "software and the kernel over veths; an acceptor alone"),
     Scenario("catchup", "bench.catchup", "a new learner takes the acceptors' log"),
     Scenario("hops", "bench.hops", "round trips: channel, Unix sockets, UDP, a veth pair"),
     Scenario("kv", "bench.kv", "redis-benchmark on three durable replicas"),
