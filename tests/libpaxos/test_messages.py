@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p4xos.compat.libpaxos.messages import (
@@ -17,6 +17,9 @@ from p4xos.compat.libpaxos.messages import (
 from p4xos.compat.libpaxos.packs import Values
 from p4xos.errors import BadPacket
 from tests.libpaxos.peers import packed
+
+unhurried = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A test is no measurement: this machine may do much else."""
 
 LIMIT = 1 << 20
 numbers = st.integers(0, 2**32 - 1) | st.sampled_from([0, 127, 128, 255, 256, 65535, 65536])
@@ -39,6 +42,7 @@ def as_message(message: tuple[object, ...]) -> Message:
     return Message(Kind(kind), tuple(rest), value)  # type: ignore[arg-type]  # drawn so
 
 
+@unhurried
 @given(st.lists(messages, max_size=30), st.lists(st.integers(1, 200)))
 def test_any_messages_in_any_pieces(sent: list[tuple[object, ...]], sizes: list[int]) -> None:
     stream = b"".join(packed(*message) for message in sent)
@@ -60,6 +64,7 @@ def test_any_messages_in_any_pieces(sent: list[tuple[object, ...]], sizes: list[
     assert found == [as_message(message) for message in sent if message[0] != 8]
 
 
+@unhurried
 @given(st.integers(1, 60), st.integers(0, 70), st.integers(0, 60), st.data())
 def test_runs_of_equal_lengths_go_as_one_array(
     count: int, length: int, where: int, data: st.DataObject
@@ -76,6 +81,7 @@ def test_runs_of_equal_lengths_go_as_one_array(
     assert parsed.data == b"".join(sent)
 
 
+@unhurried
 @given(
     st.integers(1, 9) | st.integers(100, 300) | st.integers(65500, 65600) | st.integers(2**32 - 99),
     st.lists(st.binary(max_size=30), min_size=1, max_size=40) | st.builds(
@@ -114,6 +120,7 @@ def test_what_is_no_message_is_refused_with_what_came_before_it_lost(data: bytes
         parse_untrusted(packed(6, 1) + packed(8, b"v") * 20 + data, 100)
 
 
+@unhurried
 @given(st.binary(max_size=60))
 def test_any_bytes_are_taken_or_refused(data: bytes) -> None:
     try:

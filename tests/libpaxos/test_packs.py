@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p4xos.compat.libpaxos import clients as clients_module
@@ -19,9 +19,13 @@ from p4xos.compat.libpaxos.packs import (
 )
 from p4xos.packing import pack_payloads
 
+unhurried = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A test is no measurement: this machine may do much else."""
+
 some_values = st.lists(st.binary(max_size=50), max_size=40)
 
 
+@unhurried
 @given(some_values, st.integers(1, 2**64 - 1), st.integers(1, 2**64 - 1))
 def test_a_pack_is_read_back(values: list[bytes], client: int, number: int) -> None:
     found = read_pack_untrusted(pack(client, number, pack_payloads(values)))
@@ -32,6 +36,7 @@ def test_a_pack_is_read_back(values: list[bytes], client: int, number: int) -> N
     assert read_payloads_untrusted(pack_payloads(values)) == len(values)
 
 
+@unhurried
 @given(st.binary(max_size=80), st.sampled_from([b"", b"LPX1", pack(1, 1, b"\x00\x00\x00\x01")]))
 def test_what_is_no_pack_is_one_value(data: bytes, head: bytes) -> None:
     """The same on all gateways, whatever it is: nobody may stop at it."""
@@ -43,6 +48,7 @@ def test_what_is_no_pack_is_one_value(data: bytes, head: bytes) -> None:
         assert total(found.lengths) == len(found.data)
 
 
+@unhurried
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=60), st.integers(40, 300))
 def test_cutting_fills_packs_and_loses_nothing(values: list[bytes], bytes_max: int) -> None:
     parts = list(cut([len(value) for value in values], b"".join(values), bytes_max))
@@ -57,6 +63,7 @@ def test_cutting_fills_packs_and_loses_nothing(values: list[bytes], bytes_max: i
         start += count
 
 
+@unhurried
 @given(st.lists(st.lists(st.binary(max_size=9), min_size=1, max_size=9), min_size=1, max_size=9),
        st.data())
 def test_parts_of_values(packs: list[list[bytes]], data: st.DataObject) -> None:
@@ -100,6 +107,7 @@ class Model:
         return Verdict.NEW
 
 
+@unhurried
 @given(st.lists(st.tuples(
     st.integers(1, 5), st.integers(1, 6) | st.sampled_from([AHEAD, AHEAD + 1, AHEAD + 2])
 ), max_size=60), st.integers(0, 60))

@@ -14,7 +14,7 @@ from bench.processes import Child, children, python_module, wait_until
 from p4xos import inquiries
 from p4xos.client import Client
 from p4xos.compat.libpaxos.clients import Clients, Verdict
-from p4xos.compat.libpaxos.packs import read_pack_untrusted
+from p4xos.compat.libpaxos.packs import Values, read_pack_untrusted
 from p4xos.config import Cluster
 from p4xos.ports import free_addresses
 from p4xos.processes import NODE_LOCK, running_process
@@ -58,10 +58,7 @@ async def log_values(cluster: Cluster, count: int) -> list[bytes]:
         async for instance, payload in client.deliver():
             pack = read_pack_untrusted(payload)
             if clients.take(pack.client, pack.number, instance) is Verdict.NEW:
-                start = 0
-                for length in pack.lengths.tolist():
-                    values.append(pack.data[start : start + length])
-                    start += length
+                values += [value for _, value in Values(1, pack.lengths, pack.data).each()]
             if len(values) >= count:
                 break
     return values
