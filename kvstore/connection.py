@@ -222,8 +222,8 @@ class Connection:
             client.server.meter.answered_at_once(entry, command, began, client)
         except CommandError as error:
             reply = error.reply
-        except Exception as error:
-            reply = internal_error(entry.full_name, error)
+        except Exception as bug:
+            reply = internal_error(entry.full_name, bug)
         if client.execution is not None or client.asked is not None:
             return  # the log answers, or the check of a password
         self._say(reply)

@@ -262,7 +262,7 @@ class ChunkReader:
             return [], 0
         reader = self._reader
         reader.feed(chunk)
-        commands: list[Command] = []
+        commands: list[Any] = []  # of whatever type the stream says
         try:
             first = reader.gets()
             # One command, and nothing behind it: hiredis is as empty as before.
@@ -287,7 +287,7 @@ class ChunkReader:
         return _verified(commands, chunk)
 
 
-def _only_requests(commands: list[Command], chunk: bytes) -> bool:
+def _only_requests(commands: list[Any], chunk: bytes) -> bool:
     """Whether a fully parsed chunk can hold nothing but arrays of bulk strings.
 
     hiredis also takes other types at the top (to Redis an inline command) and inside (to Redis an
@@ -305,7 +305,7 @@ def _only_requests(commands: list[Command], chunk: bytes) -> bool:
     return chunk.count(b"\r\n$") == arguments and chunk.count(b"\r\n*") + 1 == len(commands)
 
 
-def _verified(commands: list[Command], chunk: bytes) -> tuple[list[Command], int]:
+def _verified(commands: list[Any], chunk: bytes) -> tuple[list[Command], int]:
     """The leading commands whose encoding is what the chunk holds, and their bytes."""
     position = 0
     verified: list[Command] = []

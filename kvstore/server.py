@@ -565,8 +565,8 @@ class KvServer:
                 connection.reads = []
                 self._time.wait_for(keyspace.moment, connection, run[position:])
                 return size
-            except Exception as error:
-                reply = encode(internal_error(entry.full_name, error), protocol)
+            except Exception as bug:
+                reply = encode(internal_error(entry.full_name, bug), protocol)
             if client.muted and not client.hears():
                 continue
             out.append(reply)

@@ -73,7 +73,7 @@ def unpack(records: Records) -> SessionState:
         return [[], []], {}
     table: list[Any] = msgpack.unpackb(records[TABLE], strict_map_key=False)
     pieces = {
-        _PIECES.unpack(key)[1:]: msgpack.unpackb(value)
+        _PIECES.unpack(key)[1:]: [(number, piece) for number, piece in msgpack.unpackb(value)]
         for key, value in records.items()
         if key != TABLE
     }

@@ -67,9 +67,9 @@ def bound_socket(address: Address) -> socket.socket:
     host, port = address
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
+    except socket.gaierror as unknown:
         mend = "give an IPv4 or IPv6 address of this machine"
-        raise BindFailed(address, f"{host!r} does not resolve ({error.strerror})", mend) from None
+        raise BindFailed(address, f"{host!r} does not resolve ({unknown.strerror})", mend) from None
     family, kind, protocol, _, resolved = found[0]
     bound = socket.socket(family, kind, protocol)
     try:

@@ -163,7 +163,7 @@ def _bitfield_ro(keys: Keyspace, command: Command) -> Reply:
     return [operation.field.read(held) for operation in operations]
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"bitfield", -2, Kind.WRITE, _bitfield, "Perform arbitrary bitfield integer operations "
           "on strings", "3.2.0", "bitmap", ("write", "denyoom"), (1, 1, 1)),
     Entry(b"bitfield_ro", -2, Kind.READ, _bitfield_ro, "Perform arbitrary bitfield integer "

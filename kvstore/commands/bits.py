@@ -208,7 +208,7 @@ def combined(operation: _Operation, sources: Iterator[bytes]) -> bytes:
 
 
 _ONE_KEY = (1, 1, 1)
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"setbit", 4, Kind.WRITE, _setbit, "Sets or clears the bit at offset in the string "
           "value stored at key", "2.2.0", "bitmap", ("write", "denyoom"), _ONE_KEY),
     Entry(b"getbit", 3, Kind.READ, _getbit, "Returns the bit value at offset in the string value "

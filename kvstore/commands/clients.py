@@ -210,7 +210,7 @@ def _sub(
                  (*flags, "noscript", "loading", "stale"))  # fmt: skip
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"monitor", 1, Kind.CONNECTION, _monitor,
           "Listen for all requests received by the server in real time", "1.0.0", "server",
           ("admin", "noscript", "loading", "stale")),

@@ -140,7 +140,7 @@ def _command(
 
 
 _PING = _command(b"ping", -1, _ping, "Ping the server", "1.0.0", "fast")
-COMMANDS = [
+COMMANDS: list[Entry] = [
     _PING,
     _command(b"echo", 2, _echo, "Echo the given string", "1.0.0", "loading", "stale", "fast"),
     _command(b"hello", -1, _hello, "Handshake with Redis", "6.0.0",

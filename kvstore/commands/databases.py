@@ -78,7 +78,7 @@ def _any_number(text: bytes, complaint: str) -> int:
     return number
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"dbsize", 1, Kind.READ, _dbsize, "Return the number of keys in the selected database",
           "1.0.0", "server", ("readonly", "fast")),
     Entry(b"flushdb", -1, Kind.WRITE, _flushdb, "Remove all keys from the current database",

@@ -97,7 +97,7 @@ def _debug(client: Client, command: Command) -> Reply:
     )
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"debug", -2, Kind.CONNECTION, _debug, "A container for debugging commands", "1.0.0",
           "server", ("admin", "noscript", "loading", "stale")),
 ]  # fmt: skip

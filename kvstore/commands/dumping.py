@@ -61,7 +61,7 @@ def _options(command: Command) -> tuple[bool, bool]:
     return replace, absolute
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"dump", 2, Kind.READ, _dump, "Return a serialized version of the value stored at the "
           "specified key.", "2.6.0", "generic", ("readonly",), (1, 1, 1)),
     Entry(b"restore", -4, Kind.WRITE, _restore, "Create a key using the provided serialized "

@@ -119,7 +119,7 @@ def _read(
                  (1, 1, 1))
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     _write(b"expire", -3, _expire(1000, relative=True),
            "Set a key's time to live in seconds", "1.0.0"),
     _write(b"pexpire", -3, _expire(1, relative=True),

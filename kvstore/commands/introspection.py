@@ -231,7 +231,7 @@ def _config(name: bytes, arity: int, handler: object, summary: str, since: str) 
                  ("admin", "noscript", "loading", "stale"))  # fmt: skip
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"info", -1, Kind.CONNECTION, _info, "Get information and statistics about the server",
           "1.0.0", "server", ("loading", "stale")),
     Entry(b"time", 1, Kind.CONNECTION, _time, "Return the current server time", "2.6.0", "server",

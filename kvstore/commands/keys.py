@@ -162,7 +162,7 @@ _OBJECT = container(
     _OBJECT_SUBCOMMANDS,
 )  # fmt: skip
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     _entry(b"del", -2, Kind.WRITE, _del, "Delete a key", "1.0.0", "write", (1, -1, 1)),
     _entry(b"unlink", -2, Kind.WRITE, _del, "Delete a key, as DEL does", "4.0.0", "write fast",
            (1, -1, 1)),

@@ -154,7 +154,7 @@ def _describe(run: Run, with_length: bool) -> Reply:
     return [*places, run.length] if with_length else places
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"lcs", -3, Kind.READ, _lcs, "Find longest common substring", "7.0.0", "string",
           ("readonly",), (1, 2, 1)),
 ]

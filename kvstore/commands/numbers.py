@@ -57,7 +57,7 @@ def _incrbyfloat(keys: Keyspace, command: Command) -> Reply:
 
 _FLAGS = ("write", "denyoom", "fast")
 _ONE_KEY = (1, 1, 1)
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"incr", 2, Kind.WRITE, _incr, "Increment the integer value of a key by one", "1.0.0",
           "string", _FLAGS, _ONE_KEY),
     Entry(b"decr", 2, Kind.WRITE, _decr, "Decrement the integer value of a key by one", "1.0.0",

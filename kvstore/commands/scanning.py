@@ -182,7 +182,7 @@ def _first_from(keys: Keyspace, prefix: bytes, byte: int) -> bytes | None:
     return found[0] if found and found[0].startswith(prefix) else None
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"keys", 2, Kind.READ, _keys, "Find all keys matching the given pattern", "1.0.0",
           "generic", ("readonly",)),
     Entry(b"scan", -2, Kind.READ, _scan, "Incrementally iterate the keys space", "2.8.0",

@@ -130,7 +130,7 @@ def _subcommand(
 
 
 _FLAGS = ("noscript", "stale", "skip_monitor", "no_mandatory_keys", "movablekeys")
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"eval", -3, Kind.WRITE, _eval, "Run a script that is known here", "2.6.0",
           "scripting", _FLAGS),
     Entry(b"evalsha", -3, Kind.WRITE, _evalsha, "Run a script that is known here, by its SHA1",

@@ -54,7 +54,7 @@ def _subcommand(name: bytes, arity: int, handler: object, summary: str) -> Entry
     return Entry(name, arity, Kind.CONNECTION, handler, summary, "2.2.12", "server", _FLAGS)
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     container(b"slowlog", "A container for slow log commands", "2.2.12", "server", [
         _subcommand(b"get", -2, _get, "Returns the slow log's entries."),
         _subcommand(b"len", 2, _len, "Returns the number of entries in the slow log."),

@@ -237,7 +237,7 @@ _MSET = Entry(b"mset", -3, Kind.WRITE, _mset, "Set multiple keys to multiple val
               "string", _WRITE, (1, -1, 2))
 _MSETNX = Entry(b"msetnx", -3, Kind.WRITE, _msetnx, "Set multiple keys to multiple values, only "
                 "if none of the keys exist", "1.0.1", "string", _WRITE, (1, -1, 2))
-COMMANDS = [
+COMMANDS: list[Entry] = [
     Entry(b"get", 2, Kind.READ, _get, "Get the value of a key", "1.0.0", "string", _READ_FAST,
           _ONE_KEY),
     Entry(b"mget", -2, Kind.READ, _mget, "Get the values of all the given keys", "1.0.0",

@@ -122,7 +122,7 @@ def _entry(
                  ("noscript", "loading", "stale", *flags))  # fmt: skip
 
 
-COMMANDS = [
+COMMANDS: list[Entry] = [
     _entry(b"multi", 1, _multi, "Mark the start of a transaction block", "1.2.0", "fast",
            "allow_busy"),
     _entry(b"exec", 1, _exec, "Execute all commands issued after MULTI", "1.2.0", "skip_slowlog"),
