@@ -10,7 +10,7 @@ SEED ?= 1
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz traffic cuts gallery clean distclean
+.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz traffic connections cuts gallery clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -72,6 +72,11 @@ traffic:  ## a million random packets through the kernel's acceptor: make traffi
 	@deploy/setup test
 	@PACKETS=$(PACKETS) SEED=$(SEED) $(PYTHON_BIN)/python -m pytest -s \
 	  tests/switch/xdp/test_traffic.py $(ARGS)
+
+connections:  ## ten thousand short connections, which must leave nothing behind; some minutes
+	@deploy/setup test
+	@SHORT_CONNECTIONS=10000 $(PYTHON_BIN)/python -m pytest -s \
+	  tests/chunnels/test_connections.py -k short_connections $(ARGS)
 
 cuts:  ## cut the power after every call of acceptor and store, damage every file: an hour
 	@deploy/setup test

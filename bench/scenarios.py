@@ -55,5 +55,6 @@ SCENARIOS = (
     Scenario("kills", "bench.kills", "kill -9 of random nodes under load; a run is a kill", 20),
     Scenario("peers", "bench.peers.scenario", "this store beside etcd, Redis, pysyncobj, libpaxos"),
     Scenario("libpaxos", "bench.libpaxos", "libpaxos' client on libpaxos, and on this log"),
+    Scenario("chunnels", "bench.chunnels.scenario", "what layers cost; the paper's figures 3 to 5"),
     Scenario("copies", "bench.copies", "backup and catch-up with 1 M keys under load; memory"),
 )

@@ -34,7 +34,7 @@ async def append(
     """Has operations ordered; then all of the group's up to there, in that order."""
     async with client.connect(endpoints, secret_file=secret_file) as rsm:
         print(rsm.explain())
-        last = max(placed.instance for placed in await rsm.submit_many(ops))
+        last = max(await rsm.submit_many(ops))
         ordered: list[Op] = []
         async for delivered in rsm.deliver():
             ordered.append(delivered.value)

@@ -44,8 +44,9 @@ async def test_one_order_for_all_members_and_clients(tmp_path: Path) -> None:
         async with group.connect(nodes.cluster) as rsm:
             first = await rsm.submit(OPS[0])
             assert first.value == OPS[0]
-            rest = await rsm.submit_many(OPS[1:])
+            instances = await rsm.submit_many(OPS[1:])
             found = await taken(nodes, len(OPS))
+            rest = map(Delivered, instances, OPS[1:])
             assert found == sorted([first, *rest])
             assert await taken(nodes, 3, after=found[4].instance) == found[5:8]
             for each in found[:3]:

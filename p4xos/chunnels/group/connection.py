@@ -149,18 +149,21 @@ class GroupConnection(Generic[T]):
 
     async def submit(self, value: T, *, deadline: float | None = None) -> Delivered[T]:
         """Has a message ordered; returns its place once it is delivered. Errors: `Log.submit`."""
-        (found,) = await self.submit_many((value,), deadline=deadline)
-        return found
+        (instance,) = await self.submit_many((value,), deadline=deadline)
+        return Delivered(instance, value)
 
     async def submit_many(
         self, values: Sequence[T], *, deadline: float | None = None
-    ) -> list[Delivered[T]]:
-        """As `submit` for each, far faster; the messages need not be ordered as given."""
+    ) -> list[int]:
+        """As `submit` for each, far faster; the instances in the order of the messages.
+
+        The messages need not be ordered as they were given.
+        """
         written = self._layers.write(values)
         instances = await self._log.submit_many(written, deadline=deadline)
         self.metrics.sent += len(values)
         self.metrics.sent_batches += 1
-        return list(map(Delivered, instances, values))
+        return instances
 
     def deliver(self, after: int = 0) -> DeliveredMessages[T]:
         """Iterates over messages behind an instance, then over what follows, for ever.

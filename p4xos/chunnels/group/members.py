@@ -34,6 +34,9 @@ from p4xos.tables import Address
 
 PATIENCE_S = 5.0
 """How long members may take to tell what they offer."""
+STRAGGLERS_S = 0.25
+"""How long the others are waited for, once so many have answered as must."""
+TRY_AGAIN_S = 0.1
 PLANES_MAX = 16
 ANYWHERE = Place("", "")
 ABOVE = Ends.EITHER
@@ -122,25 +125,34 @@ async def ask(
         cluster = 0
     if not addresses:
         raise ValueError("no address is given; give the peer address of one node at least")
+    needed = majority(len(addresses)) if isinstance(to, Cluster) else 1
     found: dict[int, Member] = {}
     problems: dict[str, str] = {}
+    refused: list[NoAgreement] = []
 
     async def one(at: int, address: Address) -> None:
-        try:
-            found[at] = await _ask_one(address, cluster, shared)
-        except Unreachable as error:
-            problems.update(error.problems)
-        except P4xosError as error:
-            refused.append(NoAgreement("", str(error), f"member {address}"))
+        while True:
+            try:
+                found[at] = await _ask_one(address, cluster, shared)
+                break
+            except Unreachable as error:  # it may be starting
+                problems.update(error.problems)
+                await trio.sleep(TRY_AGAIN_S)
+            except P4xosError as error:
+                refused.append(NoAgreement("", str(error), f"member {address}"))
+                nursery.cancel_scope.cancel()
+        if len(found) == len(addresses):
+            nursery.cancel_scope.cancel()
+        elif len(found) == needed:
+            soon = trio.current_time() + STRAGGLERS_S
+            nursery.cancel_scope.deadline = min(nursery.cancel_scope.deadline, soon)
 
-    refused: list[NoAgreement] = []
     with trio.move_on_after(patience_s):
         async with trio.open_nursery() as nursery:
             for at, address in enumerate(addresses):
                 nursery.start_soon(one, at, address)
     if refused:
         raise refused[0]
-    needed = majority(len(addresses)) if isinstance(to, Cluster) else 1
     if len(found) < needed:
         for at, address in enumerate(addresses):
             if at not in found:

@@ -1,0 +1,191 @@
+"""What layers, connecting, and the way to the log by `ordered_mcast` cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import trio
+
+from bench.processes import Child, children
+from bench.results import Metric, Sample
+from p4xos.chunnels import (
+    Connection,
+    Messages,
+    Runtime,
+    endpoint,
+    local_or_remote,
+    ordered_mcast,
+    reliable,
+)
+from p4xos.chunnels.connection import RECEIVE_MANY, LayerMetrics, Metered
+from p4xos.client import Client
+from p4xos.config import Cluster
+from p4xos.creation import CLUSTER_NAME, Wanted, find_or_create
+from p4xos.launcher import LogApplication
+
+LAYERS = 10
+BATCH = 1024
+BATCHES, SINGLES = 500, 20_000
+CONNECTIONS, CONNECTIONS_LEAST = 300, 5
+VALUES, VALUES_LEAST = 50_000, 2_000
+VALUE = bytes(64)
+TASKS = 4
+"""That submit at once: while one waits for its answers, others are packed."""
+TURNS = 8
+"""Of the direct way and the Chunnel's, in turn, so that a slower minute meets both."""
+
+
+class Nothing(Messages[bytes]):
+    """A layer that does nothing, as a program would write it."""
+
+    def __init__(self, below: Messages[bytes]) -> None:
+        """On top of another one."""
+        self._below = below
+
+    async def send_many(self, values: Sequence[bytes]) -> None:
+        """Hands them on."""
+        await self._below.send_many(values)
+
+    async def receive_many(self, limit: int = RECEIVE_MANY) -> list[bytes]:
+        """Hands them on."""
+        return await self._below.receive_many(limit)
+
+    async def aclose(self) -> None:
+        """Closes what is below."""
+        await self._below.aclose()
+
+
+class Sink(Messages[bytes]):
+    """Takes all, gives the same batch again and again."""
+
+    def __init__(self) -> None:
+        """Ready."""
+        self._batch = [VALUE] * BATCH
+
+    async def send_many(self, values: Sequence[bytes]) -> None:
+        """Forgets them."""
+
+    async def receive_many(self, limit: int = RECEIVE_MANY) -> list[bytes]:
+        """The batch."""
+        return self._batch[:limit]
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def layers(scale: float) -> Iterator[Sample]:
+    """A no-op layer's CPU time, counted as each layer is, there and back."""
+    batches, singles = max(int(BATCHES * scale), 20), max(int(SINGLES * scale), 200)
+
+    def stack(count: int) -> Messages[bytes]:
+        top: Messages[bytes] = Sink()
+        for _ in range(count):
+            top = Metered(Nothing(top), LayerMetrics())
+        return top
+
+    async def in_batches(top: Messages[bytes]) -> float:
+        batch = [VALUE] * BATCH
+        began = time.process_time()
+        for _ in range(batches):
+            await top.send_many(batch)
+            await top.receive_many(BATCH)
+        return (time.process_time() - began) / (2 * batches * BATCH)
+
+    async def one_by_one(top: Messages[bytes]) -> float:
+        began = time.process_time()
+        for _ in range(singles):
+            await top.send(VALUE)
+        return (time.process_time() - began) / singles
+
+    async def cost(way: Callable[[Messages[bytes]], Awaitable[float]]) -> float:
+        """The cheapest of some turns: others that run meanwhile only add."""
+        with_ = min([await way(stack(LAYERS)) for _ in range(TURNS)])
+        without = min([await way(stack(0)) for _ in range(TURNS)])
+        return max(with_ - without, 0.0) / LAYERS * 1e6
+
+    metric = Metric("chunnels", "a no-op layer, in batches", "us of CPU/message", at_most=0.3)
+    yield Sample(metric, trio.run(cost, in_batches))
+    metric = Metric("chunnels", "a no-op layer, one by one", "us of CPU/message")
+    yield Sample(metric, trio.run(cost, one_by_one))
+
+
+def connecting(scale: float) -> Iterator[Sample]:
+    """How long a connection takes to open, by how its messages travel; and its round trips."""
+    count = max(int(CONNECTIONS * scale), CONNECTIONS_LEAST)
+
+    async def echo(connection: Connection[bytes]) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async def main() -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        stack = reliable() | local_or_remote()
+        server = Runtime()
+        elsewhere = Runtime()
+        elsewhere.place = elsewhere.place._replace(host="elsewhere")
+        ways = {"memory": server, "a Unix socket": Runtime(), "UDP": elsewhere}
+        async with endpoint("s", stack, runtime=server).serving(echo, ("127.0.0.1", 0)) as address:
+            for name, runtime in ways.items():
+                client = endpoint("c", stack, runtime=runtime)
+                for _ in range(count):
+                    began = time.perf_counter()
+                    async with client.connect(address):
+                        found.setdefault(name, []).append(time.perf_counter() - began)
+        return found
+
+    for name, taken_s in trio.run(main).items():
+        metric = Metric("chunnels", f"connecting by {name}, both ends in one process, p50", "us")
+        yield Sample(metric, median(taken_s) * 1e6)
+
+
+def ordered(directory: Path, scale: float) -> Iterator[Sample]:
+    """Values a second into a group: by the client of the log, and by the Chunnel on it."""
+    directory.mkdir()
+    application = LogApplication()
+    cluster = find_or_create(directory, Wanted(3, 0, "memory"), application.complete)
+    values = max(int(VALUES * scale), VALUES_LEAST)
+    with children() as started:
+        for node in cluster.nodes:
+            command = application.command(directory / CLUSTER_NAME, node.name)
+            started.append(Child(node.name, command, directory / f"{node.name}.log"))
+        turns = trio.run(_in_turn, cluster, values)
+    direct, chunnel = (median(rates) for rates in zip(*turns, strict=True))
+    yield Sample(Metric("chunnels", "submitted by the client of the log", "values/s"), direct)
+    yield Sample(Metric("chunnels", "submitted by ordered_mcast", "values/s"), chunnel)
+    metric = Metric("chunnels", "ordered_mcast beside the client", "of its rate", at_least=0.95)
+    yield Sample(metric, median(by_chunnel / by_client for by_client, by_chunnel in turns))
+
+
+async def _in_turn(cluster: Cluster, values: int) -> list[tuple[float, float]]:
+    """Values a second of each turn, by the client and by the Chunnel; who begins, alternates."""
+    found: list[tuple[float, float]] = []
+    async with Client.connect(cluster) as client:
+        group = endpoint("bench", ordered_mcast())
+        async with group.connect(cluster) as rsm:
+            await client.submit(b"the group serves, and has seen both")
+            await rsm.submit(b"the same")
+            for turn in range(TURNS):
+                ways = [client.submit_many, rsm.submit_many]
+                rates = [await _rate(way, values) for way in ways[:: -1 if turn % 2 else 1]]
+                first, second = rates[:: -1 if turn % 2 else 1]
+                found.append((first, second))
+    return found
+
+
+async def _rate(submit_many: Callable[[list[bytes]], Awaitable[object]], values: int) -> float:
+    left = values // BATCH
+
+    async def submit() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await submit_many([VALUE] * BATCH)
+
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(TASKS):
+            nursery.start_soon(submit)
+    return values // BATCH * BATCH / (time.perf_counter() - began)
