@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -41,14 +42,9 @@ class XdpPlane:
         self._plan: Plan | None = None
         self._loaded: libbpf.Loaded | None = None
 
-    # Backend -------------------------------------------------------------------------------------
-
-    def load(self, plan: Plan) -> None:
-        """As Backend.
-
-        Raises:
-          XdpUnavailable: no clang, no rights, or a kernel that refuses the program.
-        """
+    @staticmethod
+    def build(plan: Plan, source: str = "") -> Path:
+        """The object file of a role's program; ValueError, XdpUnavailable where there is none."""
         if plan.value_bytes % 8 or plan.value_bytes > wire.VALUE_BYTES_MAX:
             raise ValueError(
                 f"value_bytes is {plan.value_bytes}: the XDP programs can have a multiple of 8 up "
@@ -59,10 +55,18 @@ class XdpPlane:
             "SLOT_BITS": plan.window.bit_length() - 1,
             "VALUE_BYTES": plan.value_bytes,
         }
+        return build(source or plan.role, defines)
+
+    # Backend -------------------------------------------------------------------------------------
+
+    def load(self, plan: Plan) -> None:
+        """As Backend.
+
+        Raises:
+          XdpUnavailable: no clang, no rights, or a kernel that refuses the program.
+        """
         self._plan = plan
-        self._loaded = loaded = libbpf.Loaded(
-            build(self._source or plan.role, defines)
-        )
+        self._loaded = loaded = libbpf.Loaded(self.build(plan, self._source))
         self._program = loaded.program(self._name or plan.role)
         self.copies = loaded.program("copies")
         self._processors = libbpf.processors()

@@ -16,7 +16,7 @@ from p4xos.planes import NumpyPlanes
 from p4xos.roles.rejoining import Voter
 from p4xos.roles.sequencer import Sequencer
 from p4xos.wire import Frame
-from switch.control.plan import Plan
+from switch.control.plan import Plan, PlaneRole
 from switch.xdp import fabric
 from switch.xdp.controllers import XdpAcceptor, XdpSequencer
 from switch.xdp.errors import XdpUnavailable
@@ -49,8 +49,10 @@ class XdpPlanes:
         return fitted
 
     def prepare(self, cluster: Cluster) -> None:
-        """As p4xos.planes.DataPlanes; XdpUnavailable where this machine cannot."""
-        check(cluster)
+        """As p4xos.planes.DataPlanes: compiles; XdpUnavailable where this machine cannot."""
+        _need_root()
+        for plan in _plans(cluster):
+            XdpPlane.build(plan)
 
     @contextmanager
     def laid(self, cluster: Cluster) -> Iterator[bool]:
@@ -122,11 +124,18 @@ def check(cluster: Cluster) -> None:
       XdpUnavailable: this machine cannot run them.
     """
     _need_root()
-    for role, members in (("acceptor", cluster.acceptors), ("coordinator", cluster.coordinators)):
-        frame = Frame(cluster.id, cluster.group, members[0].id)
+    for plan in _plans(cluster):
         plane = XdpPlane()
-        plane.load(Plan.of(cluster, "acceptor" if role == "acceptor" else "coordinator", frame))
+        plane.load(plan)
         plane.teardown()
+
+
+def _plans(cluster: Cluster) -> Iterator[Plan]:
+    """One of each role."""
+    roles: tuple[PlaneRole, ...] = ("acceptor", "coordinator")
+    for role in roles:
+        frame = Frame(cluster.id, cluster.group, cluster.members(role)[0].id)
+        yield Plan.of(cluster, role, frame)
 
 
 def _need_root() -> None:

@@ -10,6 +10,7 @@ The link is a descriptor and nothing is pinned, so all of it ends with the proce
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 
 from p4xos.tables import Address
 from switch.control.plan import Plan
-from switch.xdp import layouts, neighbours
+from switch.xdp import features, layouts, neighbours
 from switch.xdp.errors import InterfaceGone, XdpUnavailable
 from switch.xdp.namespaces import Namespace
 from switch.xdp.plane import XdpPlane
@@ -144,19 +145,28 @@ class WiredPlane(XdpPlane):
             )
         self.interface = name
         self.set_endpoint(self.endpoint._replace(interface=number))
+        refusal: OSError | None = None
         for native in (True, False) if self._wanted is None else (self._wanted,):
             try:
                 self._link = self.attach(number, native=native)
             except OSError as error:
                 refusal = error
                 continue
+            # Of a veth this may change with the program on it.
+            if native and features.sends_redirected(number) is False:
+                os.close(self._link)
+                self._link = None
+                refusal = OSError(errno.EOPNOTSUPP, "its driver does not send what it redirects")
+                continue
             self.native = native
             if not native:
                 log.warning(
-                    "the driver of %s runs no XDP program: the kernel's generic one does, slower, "
-                    "and this process tells what is for several", name,
+                    "the driver of %s has no XDP (%s): the kernel's generic one runs the program, "
+                    "slower, and this process tells what is for several", name,
+                    "as was asked for" if refusal is None else refusal.strerror,
                 )  # fmt: skip
             return
+        assert refusal is not None
         raise XdpUnavailable(
             f"{name} takes no program: {refusal.strerror}",
             "detach what is there (ip link set dev NAME xdp off), or use another interface",

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from bench.processes import wait_until
 from kvstore.checking import Workload, judge
 from kvstore.config import endpoints
 from p4xos import inquiries
+from p4xos.creation import CLUSTER_NAME
 from switch.xdp import fabric
 from tests.switch.kernel import in_the_kernel
 from tests.system.test_data_plane import LIMIT_S, SwitchedCluster
@@ -95,6 +97,22 @@ def votes_by_itself(switched: SwitchedCluster, node: str) -> bool:
     return counted["votes"] > max(50, 8 * counted["handed_up"])
 
 
+def moved(switched: SwitchedCluster, data_plane: str) -> None:
+    """All acceptors and coordinators go to another data plane."""
+    command = [
+        sys.executable, "-m", "p4xos", "reconfigure", "--data-plane", data_plane,
+        "--cluster", str(switched.directory / CLUSTER_NAME),
+    ]  # fmt: skip
+
+    def done() -> bool:  # a node that has just started may not answer yet
+        told = subprocess.run(
+            command, env=switched.environment, capture_output=True, timeout=LIMIT_S
+        )
+        return told.returncode == 0
+
+    wait_until(done, LIMIT_S, f"that the group has moved to {data_plane}")
+
+
 async def more(workload: Workload, count: int) -> None:
     """Returns when so many more attempts were answered."""
     wanted = workload.history.outcomes["answered"] + count
@@ -143,6 +161,12 @@ async def test_a_store_in_the_kernel(switched: SwitchedCluster) -> None:
         with rules(switched, f"ip saddr {alone} drop", f"ip daddr {alone} drop"):
             await more(workload, 150)  # every vote of the one that came back is needed
         await more(workload, 50)
+
+        # Out of the kernel, and back into it.
+        switched.start_again(leader)
+        for data_plane in ("numpy", "xdp"):
+            await trio.to_thread.run_sync(moved, switched, data_plane)
+            await more(workload, 50)
         workload.stop()
     assert {kind for kind, _ in left_behind} == {"link", "prog", "map"}
     wait_until(lambda: not left_behind & in_kernel(), LIMIT_S, "that the killed ones are gone")

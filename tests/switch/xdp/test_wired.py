@@ -221,7 +221,7 @@ def test_a_generic_program_replies_and_leaves_telling_to_its_process(
 ) -> None:
     caplog.set_level(logging.WARNING)
     with lab(tmp_path, native=False) as it:
-        assert "runs no XDP program" in caplog.text
+        assert "has no XDP (as was asked for)" in caplog.text
         it.begin()
         it.send(Role.LEARNER, it.packet("READ_INDEX nonce=5"))
         assert it.received(Role.LEARNER).vround == 5
@@ -229,6 +229,19 @@ def test_a_generic_program_replies_and_leaves_telling_to_its_process(
         it.send(Role.COORDINATOR, vote)
         assert it.process.recv(2048) == vote
         assert (it.counted("handed_up"), it.counted("votes")) == (1, 0)
+
+
+def test_a_veth_that_would_lose_what_is_sent_gets_a_generic_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One whose other end is not ours: without GRO it takes nothing that a program redirects."""
+    monkeypatch.setattr(fabric, "offload", lambda interface, **switches: None)
+    with lab(tmp_path) as it:
+        assert not it.plane.native
+        assert "its driver does not send what it redirects" in caplog.text
+        it.begin()
+        it.send(Role.LEARNER, it.packet("READ_INDEX nonce=5"))
+        assert it.received(Role.LEARNER).vround == 5
 
 
 def test_a_learner_that_is_not_there_keeps_no_other_from_hearing(tmp_path: Path) -> None:
