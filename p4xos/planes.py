@@ -92,6 +92,11 @@ class NumpyPlanes(OnThisNetwork):
         return Sequencer(frame=frame, window=cluster.window, value_bytes=cluster.value_bytes)
 
 
+def names() -> list[str]:
+    """Those that are installed here."""
+    return sorted({NUMPY, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
 def find(name: str) -> DataPlanes:
     """The data planes of a name; NoDataPlane where none is installed."""
     if name == NUMPY:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from p4xos import planes
 from p4xos.envelope import ENVELOPE_BYTES
 from p4xos.http import HttpServer, Page
 from p4xos.metrics import families, metrics_page
@@ -61,6 +62,7 @@ def _group(node: Node) -> dict[str, object]:
         durability = "one"
     return {
         "data_planes": sorted(set(node.moves.planes.values())) or [cluster.data_plane],
+        "movable_to": planes.names(),
         "durability": durability,
         "value_bytes": cluster.value_bytes - ENVELOPE_BYTES,
     }

@@ -9,12 +9,12 @@ docs/chunnels.md says how to use them, and how to add one.
 """
 
 from p4xos.chunnels.connection import Connection, Mapped, Messages
-from p4xos.chunnels.endpoint import Endpoint, endpoint
+from p4xos.chunnels.endpoints import Endpoint, endpoint
 from p4xos.chunnels.errors import Busy, Denied, NoAgreement, NoAnswer, UnknownName
 from p4xos.chunnels.explanation import Explanation
 from p4xos.chunnels.group.connection import Delivered, GroupConnection, GroupEndpoint
 from p4xos.chunnels.group.layer import ordered_mcast
-from p4xos.chunnels.implementation import (
+from p4xos.chunnels.implementations import (
     Context,
     Ends,
     Implementation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p4xos.chunnels import nearest, reliability, serialization, sharding, transport
-from p4xos.chunnels.implementation import Implementation
+from p4xos.chunnels.implementations import Implementation
 
 IMPLEMENTATIONS: tuple[Implementation, ...] = (
     *serialization.IMPLEMENTATIONS,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from p4xos.chunnels.errors import NoAgreement
-from p4xos.chunnels.implementation import Ends
+from p4xos.chunnels.implementations import Ends
 from p4xos.chunnels.levels import Level, disagreement, in_words, lacking, together
 from p4xos.chunnels.offers import Offer, Offered, OfferedLayer
 from p4xos.chunnels.places import Scope, distance

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import trio
 
 from p4xos.chunnels.connection import Connection, Messages
-from p4xos.chunnels.datagrams import SOCKET_BYTES, ClientDatagrams
 from p4xos.chunnels.errors import Busy, Denied, NoAgreement, NoAnswer, UnknownName
-from p4xos.chunnels.implementation import Side
+from p4xos.chunnels.implementations import Side
 from p4xos.chunnels.messages import DATAGRAM_BYTES_MAX, NONCE_BYTES, Accept
 from p4xos.chunnels.negotiation import Address, ClientNegotiation
 from p4xos.chunnels.offers import Offer
 from p4xos.chunnels.opening import Agreed, opened
 from p4xos.chunnels.runtime import Forbidden, Runtime
 from p4xos.chunnels.stack import Layer, Node, Select
+from p4xos.chunnels.udp import SOCKET_BYTES, ClientDatagrams
 from p4xos.chunnels.unwrapping import open_plain_nursery
 from p4xos.chunnels.view import View
 

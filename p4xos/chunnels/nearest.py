@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from p4xos.chunnels.connection import Messages
-from p4xos.chunnels.implementation import Context, Ends, Implementation, implementation
+from p4xos.chunnels.implementations import Context, Ends, Implementation, implementation
 from p4xos.chunnels.places import distance
 from p4xos.chunnels.runtime import Runtime
 from p4xos.chunnels.stack import Chunnel, layer

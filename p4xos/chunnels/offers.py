@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgpack
 
-from p4xos.chunnels.implementation import Ends, Implementation
+from p4xos.chunnels.implementations import Ends, Implementation
 from p4xos.chunnels.levels import Level
 from p4xos.chunnels.places import Place, Scope
 from p4xos.chunnels.stack import ALTERNATIVES_MAX, LAYERS_MAX, Layer

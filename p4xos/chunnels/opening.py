@@ -12,7 +12,7 @@ import trio
 from p4xos.chunnels.choosing import Choice, Chosen
 from p4xos.chunnels.connection import Connection, LayerMetrics, Messages, Metered
 from p4xos.chunnels.explanation import Explanation, LayerChoice
-from p4xos.chunnels.implementation import Carrier, Context, Side
+from p4xos.chunnels.implementations import Carrier, Context, Side
 from p4xos.chunnels.runtime import Runtime
 from p4xos.chunnels.stack import Layer
 

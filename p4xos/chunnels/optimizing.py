@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from p4xos.chunnels.choosing import Choice, Chosen
-from p4xos.chunnels.implementation import Implementation
+from p4xos.chunnels.implementations import Implementation
 from p4xos.chunnels.levels import Level, is_compared, rank
 from p4xos.chunnels.places import Scope
 

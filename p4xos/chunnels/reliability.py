@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from p4xos.chunnels.connection import RECEIVE_MANY, Messages
-from p4xos.chunnels.implementation import Context, Implementation, implementation
+from p4xos.chunnels.implementations import Context, Implementation, implementation
 from p4xos.chunnels.stack import Chunnel, layer
 from p4xos.chunnels.window import Window
 

@@ -20,11 +20,11 @@ from typing import Any, Self
 
 import trio
 
-from p4xos.chunnels import implementation as declaring
+from p4xos.chunnels import implementations as declaring
 from p4xos.chunnels.choosing import Policy, default_policy
 from p4xos.chunnels.connection import LayerMetrics, Messages
 from p4xos.chunnels.discovery.client import TTL_S, Claims, Discovery
-from p4xos.chunnels.implementation import Begin, Implementation, Wrap, installed
+from p4xos.chunnels.implementations import Begin, Implementation, Wrap, installed
 from p4xos.chunnels.offers import Offer, OfferedNode, OfferedSelect, offered_layer
 from p4xos.chunnels.places import Place, host_name, new_process_name, socket_directory
 from p4xos.chunnels.stack import Layer, Node

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from p4xos.chunnels.implementation import Functions, Implementation, mapping
+from p4xos.chunnels.implementations import Functions, Implementation, mapping
 from p4xos.chunnels.stack import Chunnel, Layer, layer
 from p4xos.errors import BadPacket, P4xosError
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import trio
 
 from p4xos.chunnels.connection import RECEIVE_MANY, Messages
-from p4xos.chunnels.implementation import Context, Ends, Implementation, Serving, implementation
+from p4xos.chunnels.implementations import Context, Ends, Implementation, Serving, implementation
 from p4xos.chunnels.levels import Level
 from p4xos.chunnels.runtime import Runtime
 from p4xos.chunnels.stack import Chunnel, Layer, Node, layer

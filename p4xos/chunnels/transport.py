@@ -21,7 +21,7 @@ import trio
 
 from p4xos.chunnels.connection import RECEIVE_MANY, Messages
 from p4xos.chunnels.errors import Denied
-from p4xos.chunnels.implementation import Context, Implementation, Serving, Side, implementation
+from p4xos.chunnels.implementations import Context, Implementation, Serving, Side, implementation
 from p4xos.chunnels.messages import TICKET_BYTES_MAX
 from p4xos.chunnels.places import Scope
 from p4xos.chunnels.stack import Chunnel, Layer, Wire, layer

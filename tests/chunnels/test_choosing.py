@@ -25,7 +25,7 @@ from p4xos.chunnels import (
     shard,
 )
 from p4xos.chunnels.choosing import Candidate, Choice, Free, choose
-from p4xos.chunnels.implementation import Implementation
+from p4xos.chunnels.implementations import Implementation
 from p4xos.chunnels.offers import pack, unpack_untrusted
 from p4xos.chunnels.view import View
 from tests.chunnels.messages import Op

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 import trio
@@ -115,6 +116,32 @@ async def test_connecting_takes_one_round_trip_of_negotiation(
             assert kinds.count(messages.OFFER) == 1
             # Beside it only the ticket leaves: as a datagram, or first on the Unix socket.
             assert set(kinds) <= {messages.OFFER, messages.CONFIRM, b"\0"}
+
+
+class LossySocket(socket.socket):
+    """Of whatever is sent by it, a third is lost."""
+
+    random = Random(7)
+
+    def send(self, data: bytes, *flags: int) -> int:  # type: ignore[override]  # of this test
+        lost = self.type == socket.SOCK_DGRAM and self.random.random() < 0.3
+        return len(data) if lost else super().send(data, *flags)
+
+    def sendto(self, data: bytes, *where: object) -> int:  # type: ignore[override]  # the same
+        lost = self.random.random() < 0.3
+        return len(data) if lost else super().sendto(data, *where)  # type: ignore[call-overload]
+
+
+async def test_a_third_of_all_datagrams_may_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the handshake, of the messages, in both directions."""
+    monkeypatch.setattr("p4xos.chunnels.connecting.socket.socket", LossySocket)
+    async with patiently(), endpoint("kv", STACK).serving(echo, ANYWHERE) as address:
+        for _ in range(5):
+            client = endpoint("client", STACK, runtime=elsewhere())
+            async with client.connect(address, timeout=20) as connection:
+                many = [Op("put", str(k), b"x" * 50 * k) for k in range(40)]
+                await connection.send_many(many)
+                assert [await connection.receive() for _ in many] == many
 
 
 # Errors ------------------------------------------------------------------------------------------

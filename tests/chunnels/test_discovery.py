@@ -31,7 +31,7 @@ from p4xos.chunnels import (
 from p4xos.chunnels.discovery.book import Book, Hold
 from p4xos.chunnels.discovery.client import Discovery
 from p4xos.chunnels.discovery.service import InUse, Service
-from p4xos.chunnels.implementation import Implementation, implementation
+from p4xos.chunnels.implementations import Implementation, implementation
 from p4xos.framing import FrameStream
 from tests.chunnels.messages import ANYWHERE, Op, echo, patiently
 

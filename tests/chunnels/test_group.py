@@ -23,6 +23,9 @@ from p4xos.dialing import Unreachable
 from p4xos.planes import NumpyPlanes
 from p4xos.remote_errors import Refused
 from tests.chunnels.messages import Op
+from tests.moving.groups import install
+from tests.moving.groups import new_cluster as movable_cluster
+from tests.moving.groups import running as movable
 from tests.service.clusters import Nodes, running
 
 OPS = [Op("put", str(k), bytes([k])) for k in range(20)]
@@ -151,8 +154,31 @@ def test_a_group_does_what_all_of_its_members_do() -> None:
     one = members.Member("n1", ("numpy",), {"value_bytes": 1400, "durability": "majority-disk"})
     two = members.Member("n2", ("p4",), {"value_bytes": 900, "durability": "majority"})
     assert members.common([one, two]) == (
-        "all", ("numpy", "p4"), {"value_bytes": 900, "durability": "majority"}
+        "all", ("numpy", "p4"), {"value_bytes": 900, "durability": "majority"}, ()
     )  # fmt: skip
+    wider = [each._replace(movable_to=("numpy", each.name)) for each in (one, two)]
+    assert members.common(wider).movable_to == ("numpy",)
+
+
+async def test_negotiation_may_move_a_group_to_what_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, registers="tests.moving.groups:RegisterPlanes")
+    stack = ordered_mcast().require(plane="registers")
+    async with movable(movable_cluster(tmp_path)) as nodes:
+        with pytest.raises(NoAgreement, match="plane=registers is required and it provides numpy"):
+            async with endpoint("c", stack).connect(nodes.cluster):
+                pass
+        async with endpoint("c", ordered_mcast()).connect(nodes.cluster, move=True) as rsm:
+            assert rsm.explain().implementation("ordered_mcast") == "numpy"
+            first = await rsm.submit(b"before")
+        async with endpoint("c", stack).connect(nodes.cluster, move=True) as rsm:
+            assert rsm.explain().implementation("ordered_mcast") == "registers"
+            assert (await rsm.recover(first.instance)).value == b"before"
+            assert (await rsm.submit(b"after")).instance > first.instance
+        assert set(nodes.planes.values()) == {"registers"}
+        async with endpoint("c", stack).connect(nodes.cluster) as rsm:
+            assert rsm.explain().implementation("ordered_mcast") == "registers"
 
 
 async def test_a_running_group_is_moved_through_its_connection(

@@ -10,7 +10,7 @@ import pytest
 
 from p4xos.chunnels import Chunnel, Runtime, Scope, datagrams, endpoint, layer, mapping
 from p4xos.chunnels.choosing import Choice, Chosen
-from p4xos.chunnels.implementation import Functions, Implementation
+from p4xos.chunnels.implementations import Functions, Implementation
 from p4xos.chunnels.levels import Level
 from p4xos.chunnels.optimizing import optimize
 from p4xos.chunnels.stack import Layer

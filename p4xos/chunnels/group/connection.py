@@ -246,6 +246,7 @@ class GroupEndpoint(Generic[T]):
         *,
         secret_file: Path | None = None,
         timeout: float = members.PATIENCE_S,
+        move: bool = False,
     ) -> AsyncIterator[GroupConnection[T]]:
         """A connection, while the `async with` lasts.
 
@@ -254,23 +255,31 @@ class GroupEndpoint(Generic[T]):
             in this process.
           secret_file: with addresses, the secret that the cluster and its clients share.
           timeout: seconds until members that do not answer are done without; a majority must.
+          move: whether the group may be moved to another data plane that all members have, should
+            what it runs on not be what is required, or what the policy prefers.
 
         Raises:
           NoAgreement: a member cannot do what is asked; the message names it, and the layer.
           Unreachable: no majority of the members answers.
+          Refused: it was to be moved, and cannot be.
         """
         if isinstance(to, Node):
-            choice = self._agree([members.described(to)])
+            if move:
+                raise ValueError("move=True is for the whole group; give its cluster file")
+            choice, _ = self._agree([members.described(to)])
             assert to.application is not None, "a member has a learner"
             peer = f"node {to.name}"
             yield self._connection(LocalClient(to.application), choice, peer, to)
             return
         found = await members.ask(to, secret_file, timeout)
-        choice = self._agree(found)
+        choice, move_to = self._agree(found, move=move)
         client = Client.connect(to, secret_file=secret_file)
         async with client:
             peer = ", ".join(each.name for each in found)
-            yield self._connection(client, choice, peer, client)
+            connection = self._connection(client, choice, peer, client)
+            if move_to is not None:
+                await connection.reconfigure(move_to)
+            yield connection
 
     def attach(self, node: Node) -> AttachedGroup:
         """The log of a node in this process, for the state machine that it runs.
@@ -278,24 +287,32 @@ class GroupEndpoint(Generic[T]):
         Raises:
           NoAgreement: the node cannot do what is asked.
         """
-        choice = self._agree([members.described(node)])
+        choice, _ = self._agree([members.described(node)])
         assert node.application is not None, "a member has a learner"
         return AttachedGroup(node.application, self._explained(choice, f"node {node.name}"))
 
     # Negotiation ---------------------------------------------------------------------------------
 
-    def _agree(self, found: Sequence[members.Member]) -> Choice:
-        """What all members can do; NoAgreement names the first that cannot."""
+    def _agree(
+        self, found: Sequence[members.Member], *, move: bool = False
+    ) -> tuple[Choice, str | None]:
+        """What all members can do, and where they must move for it.
+
+        Raises:
+          NoAgreement: it names the first that cannot.
+        """
         runtime = self.runtime
         offer = members.client_offer(runtime, self._stack)
         for member in found:
             try:
-                choose(offer, member.offer(), policy=runtime.policy)
+                choose(offer, member.offer(move=move), policy=runtime.policy)
             except NoAgreement as error:
                 told = str(error).removeprefix(f"layer {error.layer}: ")
                 raise NoAgreement(error.layer, told, f"member {member.name}") from None
         common = members.common(found)
-        return choose(offer, common.offer(), policy=runtime.policy)
+        choice = choose(offer, common.offer(move=move), policy=runtime.policy)
+        chosen = next(each.server for each in choice.layers if each.type == ORDERED_MCAST)
+        return choice, None if chosen == common.running else chosen
 
     def _asked(self, choice: Choice) -> tuple[Layer, ...]:
         return self._stack.alternatives()[choice.client_alternative]

@@ -16,7 +16,7 @@ import trio
 from p4xos import secret
 from p4xos.chunnels.errors import NoAgreement
 from p4xos.chunnels.group.layer import ORDERED_MCAST, PROVIDES
-from p4xos.chunnels.implementation import Ends
+from p4xos.chunnels.implementations import Ends
 from p4xos.chunnels.levels import Level, together
 from p4xos.chunnels.offers import Offer, Offered, OfferedLayer, offered
 from p4xos.chunnels.offers import text_untrusted as name_untrusted
@@ -50,13 +50,29 @@ class Member(NamedTuple):
     planes: tuple[str, ...]
     """On which its roles are; two, where some of them have moved and others have not."""
     provides: Mapping[str, Level]
+    movable_to: tuple[str, ...] = ()
+    """Data planes that are installed there."""
 
-    def offer(self) -> Offer:
-        """What it offers: the data planes that it runs on."""
-        plane = "+".join(self.planes)
-        provides = {**PROVIDES, **self.provides, "plane": plane}
-        able = Offered(plane, Ends.SERVER, Scope.GLOBAL, Scope.GLOBAL, 0, provides, {})
-        return Offer(ANYWHERE, (OfferedLayer(ORDERED_MCAST, {}, {}, None, (able,)),))
+    @property
+    def running(self) -> str:
+        """The data planes that it is on, as one name."""
+        return "+".join(self.planes)
+
+    def offer(self, *, move: bool = False) -> Offer:
+        """What it offers: what it runs on, and where it could move to, if it is let to.
+
+        Moving takes a moment for everybody, so that what runs goes first; a policy or a requirement
+        may say otherwise.
+        """
+        names = [self.running, *(self.movable_to if move else ())]
+        able = tuple(
+            Offered(
+                name, Ends.SERVER, Scope.GLOBAL, Scope.GLOBAL, 0 if name == self.running else -1,
+                {**PROVIDES, **self.provides, "plane": name}, {},
+            )
+            for name in dict.fromkeys(names)
+        )  # fmt: skip
+        return Offer(ANYWHERE, (OfferedLayer(ORDERED_MCAST, {}, {}, None, able),))
 
 
 def client_offer(runtime: Runtime, stack: Chunnel[Any, Any]) -> Offer:
@@ -102,7 +118,8 @@ def common(found: Sequence[Member]) -> Member:
     for other in found[1:]:
         provides = together(provides, other.provides)
     planes = sorted({plane for each in found for plane in each.planes})
-    return Member("all", tuple(planes), provides)
+    everywhere = set(found[0].movable_to).intersection(*(each.movable_to for each in found))
+    return Member("all", tuple(planes), provides, tuple(sorted(everywhere)))
 
 
 async def ask(
@@ -183,11 +200,18 @@ def _member_untrusted(name: str, status: Mapping[str, object]) -> Member:
     told = status.get("group")
     if not isinstance(told, dict):
         raise BadPacket("it tells nothing of its group; upgrade the node there")
-    planes = told.get("data_planes")
-    if not isinstance(planes, list) or not 0 < len(planes) <= PLANES_MAX:
+    planes, others = told.get("data_planes"), told.get("movable_to", [])
+    for names in (planes, others):
+        if not isinstance(names, list) or len(names) > PLANES_MAX:
+            raise BadPacket("it tells no data planes, or too many")
+    assert isinstance(planes, list)
+    assert isinstance(others, list)
+    if not planes:
         raise BadPacket("it tells no data planes")
     provides: dict[str, Level] = {
         "durability": text_untrusted(told, "durability"),
         "value_bytes": integer_untrusted(told, "value_bytes"),
     }
-    return Member(name, tuple(name_untrusted(each) for each in planes), provides)
+    return Member(
+        name, tuple(map(name_untrusted, planes)), provides, tuple(map(name_untrusted, others))
+    )
