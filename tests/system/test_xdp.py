@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,12 @@ from switch.xdp import fabric
 from tests.switch.kernel import in_the_kernel
 from tests.system.test_data_plane import LIMIT_S, SwitchedCluster
 
-pytestmark = in_the_kernel
+PROGRAMS = ("bpftool", "nft", "redis-cli", "ip")
+MISSING = ", ".join(program for program in PROGRAMS if shutil.which(program) is None)
+pytestmark = [
+    in_the_kernel,
+    pytest.mark.skipif(bool(MISSING), reason=f"there is no {MISSING} (deploy/setup test)"),
+]
 LOSS = "numgen random mod 100 < 3 drop"
 
 
