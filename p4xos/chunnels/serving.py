@@ -20,6 +20,7 @@ from p4xos.chunnels.offers import Offer
 from p4xos.chunnels.opening import Agreed, opened
 from p4xos.chunnels.optimizing import optimize
 from p4xos.chunnels.runtime import Runtime
+from p4xos.chunnels.serialization import BadMessage
 from p4xos.chunnels.stack import Chunnel, Node
 from p4xos.chunnels.udp import ServerSocket, open_socket
 from p4xos.chunnels.unwrapping import open_plain_nursery
@@ -32,7 +33,9 @@ LOOK_S = 0.5
 
 Handler = Callable[[Connection[Any]], Awaitable[object]]
 PEER_IS_LOST = (trio.BrokenResourceError, trio.EndOfChannel)
-"""What ends a connection, and nothing else, when its handler raises it."""
+PEER_IS_WRONG = BadMessage
+"""What ends a connection, and nothing else, when its handler raises it; a peer that sends what it
+did not agree to must not end the others'."""
 
 
 async def until_closed(connection: Connection[Any]) -> None:
@@ -233,11 +236,19 @@ class Server:
             await self._handler(connection)
         except PEER_IS_LOST as error:
             log.info("%s: the connection of %s ended: %s", self._endpoint, connection.peer, error)
+        except PEER_IS_WRONG as error:
+            self._note_wrong(connection, error)
         except BaseExceptionGroup as group:
             # Of a handler's own nursery; the same, if that is all.
-            rest = group.split(PEER_IS_LOST)[1]
+            wrong, rest = group.split((*PEER_IS_LOST, PEER_IS_WRONG))
             if rest is not None:
                 raise
+            if wrong is not None and wrong.subgroup(PEER_IS_WRONG) is not None:
+                self._note_wrong(connection, wrong)
+
+    def _note_wrong(self, connection: Connection[Any], error: BaseException) -> None:
+        self.runtime.counters["bad_messages"] += 1
+        log.warning("%s: the connection of %s ends: %s", self._endpoint, connection.peer, error)
 
 
 class ServerCarrier:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -25,10 +28,14 @@ from p4xos.chunnels import (
     endpoint,
     layer,
     local_or_remote,
+    mapping,
     messages,
     reliable,
     serialize,
 )
+from p4xos.chunnels.implementations import Functions
+from p4xos.chunnels.serving import Server
+from p4xos.chunnels.stack import Layer
 from tests.chunnels.messages import ANYWHERE, Op, apart, echo, elsewhere, patiently
 
 STACK = serialize(Op) | reliable() | local_or_remote()
@@ -328,3 +335,129 @@ async def test_short_connections_leave_nothing_behind() -> None:
         assert descriptors() <= before[0]
     assert server.sockets is not None
     assert not list(server.listening)
+
+
+# What strangers send -----------------------------------------------------------------------------
+
+
+async def test_strangers_change_nothing_for_those_who_are_connected() -> None:
+    """Garbage, forged tickets, and datagrams with the right id from a wrong address."""
+    server = Server("kv", STACK.nodes, apart(), echo)
+    async with patiently(), trio.open_nursery() as nursery:
+
+        async def serve(task_status: trio.TaskStatus[tuple[str, int]]) -> None:
+            await server.run(ANYWHERE, None, task_status)
+
+        address = await nursery.start(serve)
+        client = endpoint("client", STACK, runtime=elsewhere())
+        async with client.connect(address) as connection:
+            await connection.send(OP)
+            assert await connection.receive() == OP
+            (id,) = server._socket.connections
+            random = Random(3)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                for kind in (messages.CLOSE, messages.DATA, messages.PING, messages.DENIED):
+                    stranger.sendto(kind + id + b"x", address)
+                for kind in (messages.OFFER, messages.CONFIRM, messages.CLOSE, b"", b"\xc1"):
+                    for _ in range(20):
+                        stranger.sendto(kind + random.randbytes(random.randint(0, 60)), address)
+                stranger.sendto(messages.CONFIRM + bytes(8000), address)
+            (path,) = [yielded["path"] for yielded in server._opened.values() if "path" in yielded]
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+                stranger.connect(str(path))
+                stranger.send(b"\0" + bytes(100))
+                assert b"connect again" in await trio.to_thread.run_sync(stranger.recv, 1000)
+            await connection.send(OP)
+            assert await connection.receive() == OP
+            assert server.live == 1
+            assert server._socket.counters["foreign_address"] == 3
+            assert server.negotiation.counters["forged"] >= 21
+            assert server.negotiation.counters["malformed"] >= 20
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("nursery_of_its_own", [False, True])
+async def test_a_client_that_breaks_its_word_ends_its_connection_only(
+    nursery_of_its_own: bool,
+) -> None:
+    """It agrees on msgpack and the schema, and sends something else."""
+    liar, server = elsewhere(), apart()
+
+    @mapping("serialize", "msgpack", priority=99, provides={"codec": "msgpack"})
+    def lies(layer: Layer) -> Functions:
+        return (lambda values: [b"\xc1 garbage"] * len(values)), list
+
+    async def handler(connection: Connection[Op]) -> None:
+        if not nursery_of_its_own:
+            return await echo(connection)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(echo, connection)
+
+    liar.register(lies)
+    async with (
+        patiently(),
+        endpoint("kv", STACK, runtime=server).serving(handler, ANYWHERE) as address,
+        endpoint("honest", STACK, runtime=elsewhere()).connect(address) as honest,
+    ):
+        async with endpoint("liar", STACK, runtime=liar).connect(address) as connection:
+            await connection.send(OP)
+            with pytest.raises(trio.EndOfChannel):
+                await connection.receive()
+        await honest.send(OP)
+        assert await honest.receive() == OP
+        assert server.counters["bad_messages"] == 1
+
+
+async def test_a_signal_tears_layers_down(tmp_path: Path) -> None:
+    """SIGTERM ends a server as cancellation does: what its layers set up is undone."""
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    command = [sys.executable, "-c", SIGNALLED, str(begun), str(ended)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            await trio.to_thread.run_sync(process.stdout.readline)
+            assert begun.exists()
+            assert not ended.exists()
+            process.terminate()
+            await trio.to_thread.run_sync(process.wait)
+        finally:
+            process.kill()
+    assert ended.exists()
+
+
+SIGNALLED = """
+import sys, trio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from p4xos.chunnels import Runtime, datagrams, endpoint, layer
+from p4xos.node import until_signalled
+
+runtime = Runtime()
+
+@runtime.implementation("device", "card")
+@asynccontextmanager
+async def card(below, context):
+    if context.side.value == "client":
+        yield below
+        return
+    Path(sys.argv[1]).touch()
+    try:
+        yield below
+    finally:
+        Path(sys.argv[2]).touch()
+
+async def main():
+    stack = layer("device") | datagrams()
+    own = endpoint("kv", stack, runtime=runtime)
+    async def echo(connection):
+        async for message in connection:
+            await connection.send(message)
+    async with own.serving(echo, ("127.0.0.1", 0)) as address:
+        async with own.connect(address) as connection:
+            await connection.send(b"x")
+            await connection.receive()
+            print("begun", flush=True)
+            await trio.sleep_forever()
+
+trio.run(until_signalled, main)
+"""

@@ -202,3 +202,21 @@ async def test_a_server_must_name_its_shards() -> None:
             await stack.enter_async_context(
                 endpoint("kv", shard(Op, by="key") | STACK).serving(None, ANYWHERE)
             )
+
+
+async def test_a_message_without_a_key_ends_nothing() -> None:
+    """A function that finds keys may trip; who sent such a message is the only one to wait."""
+
+    async def answer(op: Op) -> Op:
+        return op
+
+    own = apart()
+    stack = shard(Op, [answer], by=lambda op: int(op.key)) | STACK
+    async with (
+        patiently(),
+        endpoint("kv", stack, runtime=own).serving(None, ANYWHERE) as address,
+        endpoint("c", STACK, runtime=apart()).connect(address) as connection,
+    ):
+        await connection.send_many([Op("put", "no number"), Op("put", "17")])
+        assert await connection.receive() == Op("put", "17")
+        assert own.counters["dropped_by_relay"] == 1
