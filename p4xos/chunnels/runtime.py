@@ -77,7 +77,10 @@ class Runtime:
         """Servers of this runtime, for clients of it: by a name of their own."""
         self.totals: dict[str, LayerMetrics] = {}
         """What connections that have ended carried, by layer and implementation."""
-        self.counters = dict.fromkeys(("connections", "failed", "retries", "bad_messages", "dropped_by_relay"), 0)
+        self.counters = dict.fromkeys(
+            ("connections", "failed", "retries", "bad_messages", "dropped_by_relay"), 0
+        )
+        """What happened, by what it was."""
         where = discovery or os.environ.get(DISCOVERY_VARIABLE)
         self.discovery = None if not where else Discovery(Path(where))
         self._stack = AsyncExitStack()
