@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ from p4xos.chunnels.discovery.book import Book, Hold
 from p4xos.chunnels.discovery.client import Discovery
 from p4xos.chunnels.discovery.service import InUse, Service
 from p4xos.chunnels.implementations import Implementation, implementation
+from p4xos.cli import main
 from p4xos.framing import FrameStream
 from tests.chunnels.messages import ANYWHERE, Op, echo, patiently
 
@@ -447,3 +449,44 @@ async def test_registering_needs_a_service() -> None:
             pass
 
 
+
+
+# Its verb ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--show"], 1, "start one (p4xos discovery --socket"),
+        (["--capacity", "many"], 2, "write NAME=COUNT, as in card.slots=4"),
+        (["--capacity", "slots=-1"], 2, "write NAME=COUNT"),
+    ],
+)
+def test_the_verb_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    path = tmp_path / "d.sock"
+    assert main(["discovery", "--socket", str(path), *words]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_socket_that_cannot_be_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "no" / "such" / "d.sock"
+    assert main(["discovery", "--socket", str(path)]) == 1
+    assert str(path) in capsys.readouterr().err
+
+
+async def test_the_verb_shows_what_a_running_service_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "d.sock"
+    async with serving(path, {"stages": 12}):
+        server = endpoint("kv", STACK, runtime=Runtime(discovery=path))
+        async with server.serving(echo, ANYWHERE, announce="kv.prod") as (host, port):
+            words = ["discovery", "--socket", str(path), "--show", "--json"]
+            assert await trio.to_thread.run_sync(main, words) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "implementations": {}, "free": {"stages": 12}, "names": {"kv.prod": [f"{host}:{port}"]},
+    }  # fmt: skip

@@ -148,6 +148,9 @@ class Service:
                 os.umask(before)
             listener.listen(128)
             listener.setblocking(False)
+        except OSError as error:  # which does not tell of what socket
+            listener.close()
+            raise OSError(error.errno, error.strerror or str(error), str(self.path)) from None
         except BaseException:
             listener.close()
             raise
