@@ -264,6 +264,10 @@ class ServerNegotiation:
             del self._open[id]
             self._closed[id] = now + TICKET_S
 
+    def was_closed(self, id: bytes) -> bool:
+        """Whether a connection was open here, and has ended not long ago."""
+        return id in self._closed
+
     def _forget(self, now: float) -> None:
         while self._closed:
             oldest = next(iter(self._closed))

@@ -83,6 +83,7 @@ class Server:
             stack.callback(self._socket.close)
             self._socket.on_offer = self._offer_untrusted
             self._socket.on_confirm = self._confirm_untrusted
+            self._socket.was_closed = self.negotiation.was_closed
             if runtime.discovery is not None:
                 await stack.enter_async_context(runtime.discovery.watched())
             self._view = await runtime.look()

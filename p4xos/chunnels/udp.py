@@ -281,6 +281,7 @@ class ServerSocket:
         )
         self.on_offer: Callable[[bytes, Address], bytes | None] = lambda data, address: None
         self.on_confirm: Callable[[bytes, Address], bytes | None] = lambda data, address: None
+        self.was_closed: Callable[[bytes], bool] = lambda id: False
         self._socket = sock
 
     def open(self, id: bytes, address: Address) -> Datagrams:
@@ -335,6 +336,9 @@ class ServerSocket:
             connection = self.connections.get(data[1:_HEAD_BYTES])
             if connection is None:
                 counters["unknown_connection"] += 1
+                if kind != messages.CLOSE and self.was_closed(data[1:_HEAD_BYTES]):
+                    # It was told so before, and that was lost: it need not wait for its time-out.
+                    answer = messages.CLOSE + data[1:_HEAD_BYTES]
             elif connection._address != address:
                 counters["foreign_address"] += 1
             else:

@@ -262,14 +262,14 @@ class Window:
                 float(WINDOW_SEGMENTS),
             )
         if arrived and sent:
-            progress |= self._behind(expected, arrived, first)
+            progress |= self._behind(expected, arrived, first, now)
         if progress:
             self._progress_at = now
             if self.round_trip_s is not None:
                 self._timeout_s = self._estimate()
             self._timer = now + self._timeout_s if sent or self._blocked else None
 
-    def _behind(self, expected: int, arrived: int, first: int) -> bool:
+    def _behind(self, expected: int, arrived: int, first: int, now: float) -> bool:
         """Segments behind the expected one that are there; True when one is new."""
         news = 0
         for bit in range(arrived.bit_length()):
@@ -284,7 +284,11 @@ class Window:
                 if one.arrived:
                     continue
                 one.later += news
-                if one.later >= LATER_ARRIVED and not one.again:
+                # One that was sent again is lost again only if that is a round trip ago: what is
+                # told before is of segments that left before it.
+                since_s = now - one.sent_at
+                settled = not one.again or since_s >= (self.round_trip_s or FIRST_TIMEOUT_S)
+                if one.later >= LATER_ARRIVED and settled:
                     self._resend.append(number)
                     if number >= self._recovery:
                         self._window = max(LEAST_WINDOW, self._window * 0.7)
