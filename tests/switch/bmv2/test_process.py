@@ -35,13 +35,31 @@ time.sleep(600)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
 
 
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Stand-ins on PATH, in place of what may be there."""
-    environment = standin.install(tmp_path / "programs")
+@pytest.fixture(scope="module")
+def programs_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Stand-ins that nobody changes; what they compile is compiled once."""
+    return standin.install(tmp_path_factory.mktemp("standin") / "programs")
+
+
+def on_path(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> dict[str, str]:
+    """In place of what may be there."""
     for name in ("PATH", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, environment[name])
     return environment | {"PYTHONPATH": str(standin.ROOT)}
+
+
+@pytest.fixture
+def standing_in(
+    programs_once: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Stand-ins on PATH."""
+    return on_path(monkeypatch, programs_once)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Stand-ins on PATH, of the test's own."""
+    return on_path(monkeypatch, standin.install(tmp_path / "programs"))
 
 
 def processes_of(namespace: str) -> list[str]:
@@ -57,7 +75,7 @@ def processes_of(namespace: str) -> list[str]:
 
 
 @needs_root
-def test_a_switch_is_in_a_network_of_its_own(installed: dict[str, str]) -> None:
+def test_a_switch_is_in_a_network_of_its_own(standing_in: dict[str, str]) -> None:
     here = os.readlink("/proc/thread-self/ns/net")
     links = Path("/sys/class/net")
     before = sorted(links.iterdir())
@@ -76,9 +94,9 @@ def test_a_switch_is_in_a_network_of_its_own(installed: dict[str, str]) -> None:
 
 
 @needs_root
-def test_no_switch_outlives_its_node(installed: dict[str, str]) -> None:
+def test_no_switch_outlives_its_node(standing_in: dict[str, str]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER], env=installed, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER], env=standing_in, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         pid = int(holder.stdout.readline())
@@ -89,7 +107,7 @@ def test_no_switch_outlives_its_node(installed: dict[str, str]) -> None:
 
 
 @needs_root
-def test_a_killed_switch_is_said_to_be_gone(installed: dict[str, str]) -> None:
+def test_a_killed_switch_is_said_to_be_gone(standing_in: dict[str, str]) -> None:
     """docs/PROTOCOL.md, section 8: with its registers its memory is gone."""
     plane = Bmv2Plane()
     made = plan("acceptor", 1, window=8, value_bytes=32)
