@@ -21,6 +21,7 @@ from p4xos.testing.vectors import SlotState, Vector
 from p4xos.wire import ASK_ONE_BY_ONE, END_OF_LOG, Message, Type
 from switch.control.backend import DataPlane, pack_seen
 from switch.control.p4_plane import P4Plane
+from switch.control.packets import Datagram, frame
 from tests.roles.test_differential_sequencer import STEPS, Raise, Serve
 from tests.roles.traffic import BATCHES, CLUSTER, GROUP, WINDOW
 from tests.switch.conftest import EXAMPLES, SWITCHES, MakePlane
@@ -225,6 +226,26 @@ def test_low_above_next_takes_next_with_it(make: MakePlane) -> None:
     assert to == ACCEPTORS
     assert wire.message(rows, 0).instance == 7
     assert plane.read("next") == 8
+
+
+@pytest.mark.parametrize("make", SWITCHES, indirect=True)
+def test_a_checksum_that_comes_out_as_0_is_sent_as_all_ones(make: MakePlane) -> None:
+    """RFC 768; a switch that took it for wrong would drop the same packet again and again."""
+    plane = make()
+    loaded = plan("acceptor", ID, window=WINDOW, value_bytes=VALUE_BYTES)
+    plane.load(loaded)
+    plane.write("low", 1)
+    plane.open()
+    rows = wire.from_messages(
+        [vectors.read(vectors.packet("PHASE2A instance=1 round=1.0 low=1 value=0x0000"))]
+    )
+    source = loaded.addresses[loaded.sender(wire.message(rows, 0))]
+    sum = frame(Datagram(source, loaded.own, rows[0].tobytes()))[40:42]
+    rows[0, wire.HEADER_BYTES : wire.HEADER_BYTES + 2] = list(sum)  # makes the sum all ones
+    packet = frame(Datagram(source, loaded.own, rows[0].tobytes()))
+    assert packet[40:42] == b"\xff\xff"
+    assert [to for to, _ in plane.inject(rows)] == [LEARNERS]
+    assert plane.statistics()["checksum"] == 0
 
 
 @pytest.mark.parametrize("make", ["numpy", *SWITCHES], indirect=True)
