@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -38,6 +39,8 @@ MESSAGE_BYTES_MAX = 200_000
 NEWCOMERS_MAX = 256
 """Unix connections that have not shown a ticket yet."""
 TICKET_WAIT_S = 5.0
+STALE_S = 60.0
+"""How old a socket at which nobody listens must be, before it is removed."""
 _SAFE = {"order": "fifo", "loss": "none", "duplicates": "exactly-once"}
 
 
@@ -272,6 +275,7 @@ async def _listen_unix(serving: Serving, layer: Layer) -> AsyncIterator[Mapping[
     if directory is None:
         yield {}
         return
+    sweep(directory)
     path = directory / f"{secrets.token_hex(8)}.sock"
     listener = _unix_socket()
     try:
@@ -283,6 +287,19 @@ async def _listen_unix(serving: Serving, layer: Layer) -> AsyncIterator[Mapping[
         path.unlink(missing_ok=True)
         trio.lowlevel.notify_closing(listener)
         listener.close()
+
+
+def sweep(directory: Path, *, older_s: float = STALE_S) -> None:
+    """Removes sockets that servers left which were killed: nobody listens at them."""
+    oldest = time.time() - older_s
+    for path in directory.glob("*.sock"):
+        with suppress(OSError), _unix_socket() as probe:
+            if path.lstat().st_mtime > oldest:
+                continue  # it may be bound, and not listen yet
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
 
 
 async def _accept_unix(listener: socket.socket, serving: Serving) -> None:

@@ -36,6 +36,7 @@ from p4xos.chunnels import (
 from p4xos.chunnels.implementations import Functions
 from p4xos.chunnels.serving import Server
 from p4xos.chunnels.stack import Layer
+from p4xos.chunnels.transport import sweep
 from tests.chunnels.messages import ANYWHERE, Op, apart, echo, elsewhere, patiently
 
 STACK = serialize(Op) | reliable() | local_or_remote()
@@ -461,3 +462,20 @@ async def main():
 
 trio.run(until_signalled, main)
 """
+
+
+def test_sockets_of_killed_servers_are_removed(tmp_path: Path) -> None:
+    dead, alive = tmp_path / "dead.sock", tmp_path / "alive.sock"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as first,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as second,
+    ):
+        first.bind(str(dead))
+        second.bind(str(alive))
+        second.listen()
+        first.close()
+        sweep(tmp_path)
+        assert dead.exists()  # it is young, and may be about to listen
+        sweep(tmp_path, older_s=-60.0)
+        assert not dead.exists()
+        assert alive.exists()
