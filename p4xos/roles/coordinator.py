@@ -481,13 +481,14 @@ class Coordinator:
         if not len(rows):
             return
         # A data plane may give instances away in between: each proposal says which it got.
-        first, last = wire.message(rows, 0).instance, wire.message(rows, len(rows) - 1).instance
-        stretches = [(0, len(rows))]
-        instances = wire.headers(rows)["instance"]
-        if last - first != len(rows) - 1:
-            stretches = split_where_changes(instances - np.arange(len(rows), dtype=np.uint64))
-        for start, stop in stretches:
-            self._sent.keep(int(instances[start]), self.sequencer.round, rows[start:stop])
+        count = len(rows)
+        first = wire.message(rows, 0).instance
+        if count == 1 or wire.message(rows, count - 1).instance - first == count - 1:
+            self._sent.keep(first, self.sequencer.round, rows)
+        else:
+            instances = wire.headers(rows)["instance"]
+            for start, stop in split_where_changes(instances - np.arange(count, dtype=np.uint64)):
+                self._sent.keep(int(instances[start]), self.sequencer.round, rows[start:stop])
         effects.send.append((ACCEPTORS, rows))
 
     def _send_heartbeat(self, now: float, effects: Effects) -> None:
