@@ -19,8 +19,9 @@ def calm(**held: int) -> Scenario:
     scenario = replace(
         draw(0), acceptors=3, coordinators=2, learners=1, loss=0.0, duplicate=0.0, straggle=0.0,
         split=0.0, crash_gap_s=1e9, crash_in_step=0.0, partition_gap_s=1e9, nag_gap_s=1e9,
-        hard_of_hearing=False, real_log=False, takeover_s=0.1, delay_s=0.0002, faults_s=4.0,
-        bursts=800, burst_commands=1, window=256, checkpoint_instances=256, checkpoint_s=3.0,
+        move_gap_s=1e9, hard_of_hearing=False, real_log=False, takeover_s=0.1, delay_s=0.0002,
+        faults_s=4.0, bursts=800, burst_commands=1, window=256, checkpoint_instances=256,
+        checkpoint_s=3.0,
     )  # fmt: skip
     return replace(scenario, **held)  # type: ignore[arg-type]
 
