@@ -31,6 +31,9 @@ class Beside(NamedTuple):
 
 def main(arguments: list[str]) -> int:
     """Exit code of pytest: the first that is not 0."""
+    # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start;
+    # those that try it would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "pytest"]
     if arguments:
         return subprocess.call([*command, *arguments])
