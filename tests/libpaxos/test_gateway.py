@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from contextlib import suppress
@@ -17,7 +18,16 @@ from p4xos.framing import FrameStream
 from p4xos.local import LocalClient
 from p4xos.logstore import Retention
 from p4xos.packing import pack_delivered, pack_payloads, unpack_delivered_untrusted
-from tests.libpaxos.peers import FrameClient, Gateways, Learner, Peer, gateways, new_conf, packed
+from tests.libpaxos.peers import (
+    PATIENCE_S,
+    FrameClient,
+    Gateways,
+    Learner,
+    Peer,
+    gateways,
+    new_conf,
+    packed,
+)
 from tests.service.clusters import until
 
 
@@ -205,6 +215,27 @@ async def test_a_learner_that_takes_nothing_holds_nobody_up(
             gateway.say_state()
             assert gateway.counters["stalled"] == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_a_learner_goes_on_whatever_it_was_that_sent_the_last_bytes(tmp_path: Path) -> None:
+    """Not only when the socket has room again: a message of its own may find the room first."""
+    async with gateways(tmp_path) as cluster:
+        gateway = cluster["n1"].gateway
+        async with Peer.connect(cluster.conf.acceptors[0]) as slow:
+            await narrow(slow, cluster)
+            await slow.submit(*([b"x" * 1000] * 1000))
+            store = cluster["n1"].store
+            await until(lambda: store.next_iid == 1001)
+            connection = next(c for c in gateway._connections.values() if c.out)
+            with socket.socket(fileno=os.dup(slow.stream.socket.fileno())) as taker:
+                taker.setblocking(False)
+                while connection.out:
+                    with suppress(BlockingIOError):
+                        while True:
+                            slow._unpacker.feed(taker.recv(1 << 16))
+                    gateway._send(connection)
+            with trio.fail_after(PATIENCE_S):
+                assert [(await slow.accepted())[1] for _ in range(1000)] == list(range(1, 1001))
 
 
 async def narrow(peer: Peer, cluster: Gateways) -> None:

@@ -425,6 +425,16 @@ class Gateway:
     # What they are told --------------------------------------------------------------------------
 
     def _send(self, connection: Connection) -> None:
+        """Sends what waits; a learner that was waiting for that is told more."""
+        waited = bool(connection.out)
+        self._push(connection)
+        stream = connection.stream
+        if waited and not connection.out and stream is not None and not stream.live:
+            # Nobody is told that there is room again once all has gone.
+            self._lagging[connection] = None
+            self._wake_up()
+
+    def _push(self, connection: Connection) -> None:
         if connection.closed:
             return
         if not connection.send(trio.current_time()):
@@ -441,7 +451,7 @@ class Gateway:
 
     def _go_on(self, connection: Connection) -> None:
         """Sends, and tells a learner that is behind what comes next, as far as it takes it."""
-        self._send(connection)
+        self._push(connection)
         stream = connection.stream
         if stream is None or connection.dialect is None or stream.live:
             return
@@ -456,7 +466,7 @@ class Gateway:
             if not data:
                 break
             connection.tell(data)
-            self._send(connection)
+            self._push(connection)
         if connection.closed or connection.out:
             return
         if stream.cursor == self._head and stream.backfill is None:
