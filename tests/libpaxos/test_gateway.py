@@ -19,7 +19,6 @@ from p4xos.local import LocalClient
 from p4xos.logstore import Retention
 from p4xos.packing import pack_delivered, pack_payloads, unpack_delivered_untrusted
 from tests.libpaxos.peers import (
-    PATIENCE_S,
     FrameClient,
     Gateways,
     Learner,
@@ -28,7 +27,7 @@ from tests.libpaxos.peers import (
     new_conf,
     packed,
 )
-from tests.service.clusters import until
+from tests.service.clusters import PATIENCE_S, until
 
 
 def told(store_values: list[Values]) -> list[tuple[int, bytes]]:
