@@ -11,14 +11,12 @@ waits for a turn of this task, woken by an eventfd: the log is never called from
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Protocol
 
 import trio
 
@@ -43,6 +41,7 @@ from kvstore.report import sections, settings
 from kvstore.resp import NOT_TLS, ChunkReader, Command
 from kvstore.timekeeper import TimeKeeper
 from kvstore.tls import BadTls, ServerTls, TlsSocket
+from p4xos.accepting import Listeners, Waits
 from p4xos.errors import NoQuorum, P4xosError
 from p4xos.log import ReplicatedLog
 
@@ -50,8 +49,6 @@ log = logging.getLogger(__name__)
 
 EVENTS = 1024
 """Ready sockets of one turn; the rest wait for the next, and the node's tasks run in between."""
-ACCEPTS = 128
-"""New clients of one turn."""
 READ_BYTES = 64 * 1024
 """Replies made before a client is asked to take them; more reads of its run wait."""
 UNSENT_BYTES = 8 << 20
@@ -66,18 +63,6 @@ GOODBYE_S = 0.5
 """How long a node that stops still refuses commands in words, once what it had begun is answered:
 a client that finds its connection closed cannot know whether its last write was run."""
 _STOPPING = Error(b"LOADING this node is stopping; nothing was done: ask another node")
-
-
-class Waits(Protocol):
-    """Calls when a descriptor is readable, between two turns of the log."""
-
-    def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
-        """From now on."""
-        ...
-
-    def unwatch(self, descriptor: int) -> None:
-        """No more."""
-        ...
 
 
 class KvServer:
@@ -115,11 +100,6 @@ class KvServer:
         self.machine = machine
         self.store = machine.store
         self.tls = None if tls is None else tls[1]
-        self._listeners: dict[int, tuple[socket.socket, ServerTls | None]] = {}
-        """By descriptor."""
-        for each, speaks in ((listener, None), tls or (None, None)):
-            if each is not None:
-                self._listeners[each.fileno()] = each, speaks
         first = listener or (tls and tls[0])
         assert first is not None, "a server listens somewhere"
         self.host, port = first.getsockname()[:2]
@@ -137,6 +117,10 @@ class KvServer:
             0,
         )
         """What happened since the start, by reason."""
+        self._listeners: Listeners[ServerTls | None] = Listeners(self.counters)
+        for each, speaks in ((listener, None), tls or (None, None)):
+            if each is not None:
+                self._listeners.add(each, speaks)
         self.admission = Admission(limits or Limits(), self.counters, self._close)
         self.logins = Logins(access, self.admission, self._watch, self._answered)
         self.meter = Meter()
@@ -178,7 +162,6 @@ class KvServer:
         """Connections that DEBUG SLEEP or CLIENT PAUSE holds; looked at every `RETRY_S`."""
         self._paused_until = 0.0
         self._pauses_writes_only = False
-        self._accepting = True
         self._stopping = False
         """What has not begun is refused."""
         self._epoll: select.epoll | None = None
@@ -209,9 +192,7 @@ class KvServer:
     async def leave(self) -> None:
         """Refuses what comes from now on, in words, and returns when what was begun is answered."""
         self._stopping = True
-        for listener, _ in self._listeners.values():
-            listener.close()  # who connects goes to another node at once
-        self._listeners.clear()
+        self._listeners.close()  # who connects goes to another node at once
         while any(connection.outstanding for connection in self._connections.values()):
             await trio.sleep(RETRY_S)
         if self._connections:
@@ -244,7 +225,7 @@ class KvServer:
     def _unfinished(self) -> bool:
         """Whether something is to be tried again though no client sends anything."""
         return bool(
-            self._batcher.waiting or self._time.waiting or self._held or not self._accepting
+            self._batcher.waiting or self._time.waiting or self._held or self._listeners.shortage
             or self.burden.parked
         )  # fmt: skip
 
@@ -256,17 +237,16 @@ class KvServer:
     def _open(self) -> None:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll = select.epoll()
-        for descriptor, (listener, _) in self._listeners.items():
+        for listener, _ in self._listeners.values():
             listen(listener)
-            self._epoll.register(descriptor, select.EPOLLIN)
+        self._listeners.watch(self._epoll)
         self._epoll.register(self._wake, select.EPOLLIN)
 
     def _close_all(self) -> None:
         for connection in list(self._connections.values()):
             connection.send()  # what is answered still leaves, if the socket takes it
             self._close(connection)
-        for listener, _ in self._listeners.values():
-            listener.close()
+        self._listeners.close()
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None
@@ -277,10 +257,8 @@ class KvServer:
     def _turn(self) -> None:
         """Everything that is ready now, once."""
         assert self._epoll is not None
-        if not self._accepting and not self._stopping:
-            self._accepting = True
-            for descriptor in self._listeners:
-                self._epoll.modify(descriptor, select.EPOLLIN)
+        if self._listeners.shortage and not self._stopping:
+            self._listeners.resume()
         connections, newcomers = self._connections, self.admission.newcomers
         self.admission.begin_turn()
         for descriptor, events in self._epoll.poll(0, EVENTS):
@@ -289,7 +267,7 @@ class KvServer:
                 if descriptor == self._wake:
                     os.eventfd_read(self._wake)
                 elif descriptor in self._listeners:
-                    self._accept(*self._listeners[descriptor])
+                    self._accept(descriptor)
                 continue
             if events & select.EPOLLOUT:
                 self._drained(connection)
@@ -314,23 +292,10 @@ class KvServer:
         if self._unfinished:
             self._again.set()
 
-    def _accept(self, listener: socket.socket, tls: ServerTls | None) -> None:
+    def _accept(self, descriptor: int) -> None:
         assert self._epoll is not None
-        for _ in range(ACCEPTS):
-            try:
-                sock, peer = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self.counters["accept_errors"] += 1
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    # The listener stays ready: wait a little rather than spin.
-                    self._accepting = False
-                    for descriptor in self._listeners:
-                        self._epoll.modify(descriptor, 0)
-                    return
-                continue
-            sock.setblocking(False)
+        _, tls = self._listeners[descriptor]
+        for sock, peer in self._listeners.accept(descriptor):
             refusal = self.admission.refusal(peer[0], len(self._connections))
             if refusal is not None:
                 with sock:

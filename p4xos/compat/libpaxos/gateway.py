@@ -24,7 +24,6 @@ is a learner of libpaxos.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
@@ -33,10 +32,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import trio
 
+from p4xos.accepting import Listeners, Waits
 from p4xos.compat.libpaxos import frames
 from p4xos.compat.libpaxos.connection import (
     FRAMES_LAST,
@@ -61,7 +61,6 @@ from p4xos.tables import Address
 log = logging.getLogger(__name__)
 
 EVENTS = 1024
-ACCEPTS = 128
 BACKLOG = 1024
 CONNECTIONS_MAX = 16_384
 GRACE_S = 0.2
@@ -108,18 +107,6 @@ class PortTaken(P4xosError):
         self.address = address
 
 
-class Waits(Protocol):
-    """Calls when a descriptor is readable, between two turns of the log: a node."""
-
-    def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
-        """From now on."""
-        ...
-
-    def unwatch(self, descriptor: int) -> None:
-        """No more."""
-        ...
-
-
 class Gateway:
     """Serves libpaxos programs from one replica's log."""
 
@@ -158,7 +145,7 @@ class Gateway:
         self._cluster, self._node = cluster, node
         self._nodelay = nodelay
         self._connections: dict[int, Connection] = {}
-        self._listeners: dict[int, tuple[socket.socket, Port]] = {}
+        self._listeners: Listeners[Port] = Listeners(self.counters)
         self._live: dict[object, dict[Connection, None]] = {}  # who keeps up, by group
         self._head = store.next_iid  # as far as those have been told
         self._lagging: dict[Connection, None] = {}  # to be told more, though nothing happens
@@ -166,7 +153,6 @@ class Gateway:
         self._silent: deque[tuple[float, Connection]] = deque()
         self._blocked: list[Connection] = []
         self._input_bytes = 0
-        self._accepting = True
         self._again = trio.Event()
         self._came = trio.Event()
         self._told_at: dict[str, float] = {}
@@ -177,9 +163,9 @@ class Gateway:
             self._epoll.register(self._wake, select.EPOLLIN)
             for port in ports:
                 listener = _listen(port.address)
-                self._listeners[listener.fileno()] = listener, port
+                self._listeners.add(listener, port)
                 listener.listen(BACKLOG)
-                self._epoll.register(listener.fileno(), select.EPOLLIN)
+            self._listeners.watch(self._epoll)
         except BaseException:
             self.close()
             raise
@@ -188,9 +174,7 @@ class Gateway:
         """Closes all connections and listeners."""
         for connection in list(self._connections.values()):
             self._close(connection)
-        for listener, _ in self._listeners.values():
-            listener.close()
-        self._listeners.clear()
+        self._listeners.close()
         if self._wake >= 0:
             self._epoll.close()
             os.close(self._wake)
@@ -240,17 +224,15 @@ class Gateway:
         """Everything that is ready now, once."""
         if self._wake < 0:
             return
-        if not self._accepting:
-            self._accepting = True
-            for descriptor in self._listeners:
-                self._epoll.modify(descriptor, select.EPOLLIN)
+        if self._listeners.shortage:
+            self._listeners.resume()
         for descriptor, events in self._epoll.poll(0, EVENTS):
             connection = self._connections.get(descriptor)
             if connection is None:
                 if descriptor == self._wake:
                     os.eventfd_read(self._wake)
                 elif descriptor in self._listeners:
-                    self._accept(*self._listeners[descriptor])
+                    self._accept(descriptor)
                 continue
             if events & select.EPOLLOUT:
                 self._go_on(connection)
@@ -268,7 +250,7 @@ class Gateway:
                 self._watch(connection)
         if self._lagging:
             self._wake_up()
-        if self.submitter.waiting or not self._accepting:
+        if self.submitter.waiting or self._listeners.shortage:
             self._again.set()
 
     def applied(self) -> None:
@@ -328,28 +310,14 @@ class Gateway:
 
     # Connections ---------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket, port: Port) -> None:
-        for _ in range(ACCEPTS):
-            try:
-                sock, (host, _) = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self.counters["accept_errors"] += 1
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._tell("no connection can be accepted: %s", error.strerror)
-                    # The listener stays ready: wait a little rather than spin.
-                    self._accepting = False
-                    for descriptor in self._listeners:
-                        self._epoll.modify(descriptor, 0)
-                    return
-                continue
+    def _accept(self, descriptor: int) -> None:
+        _, port = self._listeners[descriptor]
+        for sock, (host, _) in self._listeners.accept(descriptor):
             if len(self._connections) >= CONNECTIONS_MAX:
                 self.counters["turned_away"] += 1
                 self._tell("there are %d connections already", CONNECTIONS_MAX)
                 sock.close()
                 continue
-            sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self.counters["connections"] += 1
@@ -367,6 +335,8 @@ class Gateway:
                 self._note_learner(+1)
                 self._silent.append((now + GRACE_S, connection))
                 self._came.set()
+        if self._listeners.shortage:
+            self._tell("no connection can be accepted: %s", self._listeners.shortage)
 
     def _newest(self) -> int:
         """Where learners of libpaxos begin."""
@@ -389,7 +359,6 @@ class Gateway:
             self._note_learner(-1)
         if connection.trimmed is not None:
             self._hold_anew()
-
 
     def _note_learner(self, more: int) -> None:
         """Deliveries need not hurry where nobody is told of them."""
