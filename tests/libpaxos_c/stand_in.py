@@ -34,12 +34,14 @@ class Cut(Exception):
 class StandIn:
     """One log behind several ports."""
 
-    def __init__(self, random: Random | None = None, cut: float = 0.0) -> None:
+    def __init__(self, random: Random | None = None, cut: float = 0.0, unanswered: int = 0) -> None:
         """An empty log.
 
         Args:
           random: decides on faults.
           cut: how likely a connection is lost at each frame, in all the ways there are.
+          unanswered: so many of the first values that are taken are never answered: the
+            connection is lost just then, whatever chance says.
         """
         self.values: list[bytes] = []
         self.taken: dict[tuple[int, int], int] = {}  # client and number: the first iid
@@ -53,6 +55,7 @@ class StandIn:
         self.first_asked: list[int] = []
         self._random = random or Random(0)
         self._cut = cut
+        self._unanswered = unanswered
         self._more = trio.Event()
 
     @asynccontextmanager
@@ -138,7 +141,9 @@ class StandIn:
         first = len(self.values) + 1
         self.taken[client, number] = first
         self.append(*unpack_payloads_untrusted(frame.body))
-        self._may_cut()  # it was, and the client does not know
+        if len(self.taken) <= self._unanswered:
+            raise Cut  # it was, and the client does not know
+        self._may_cut()
         return encode_frame({"id": request}, pack_instances([first]))
 
     async def _deliver(self, send: Callable[[bytes], Awaitable[None]], frame: Frame) -> None:
