@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from p4xos import arguments
 from p4xos.compat import libpaxos_command
-from p4xos.config import ROLE_NAMES, Cluster
-from p4xos.placement import MOVABLE
+from p4xos.config import MOVABLE, ROLE_NAMES, Cluster
 from p4xos.processes import NODE_LOCK, claimed
 
 if TYPE_CHECKING:

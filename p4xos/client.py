@@ -23,7 +23,7 @@ from typing import Self
 import trio
 
 from p4xos import secret
-from p4xos.config import Cluster
+from p4xos.config import MOVABLE, Cluster, Movable
 from p4xos.dialing import (
     ConnectionLost,
     Dialed,
@@ -42,7 +42,6 @@ from p4xos.packing import (
     unpack_delivered_untrusted,
     unpack_instances_untrusted,
 )
-from p4xos.placement import MOVABLE, Movable
 from p4xos.reconfiguring import Reconfigured, check, reconfigured_untrusted
 from p4xos.remote_errors import raise_error_untrusted
 from p4xos.tables import Address

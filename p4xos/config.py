@@ -61,6 +61,9 @@ NUMPY = "numpy"
 """The data plane that is always there: the roles' own arrays."""
 RoleName = Literal["acceptor", "coordinator", "learner"]
 ROLE_NAMES: tuple[RoleName, ...] = ("acceptor", "coordinator", "learner")
+Movable = Literal["acceptor", "coordinator"]
+MOVABLE: tuple[Movable, ...] = ("acceptor", "coordinator")
+"""Roles that a data plane can run."""
 Storage = Literal["disk", "memory"]
 SecretPlace = Literal["file", "none"]
 

@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import trio
 
 from p4xos import reconfiguring, secret
-from p4xos.config import NUMPY, Cluster
+from p4xos.config import NUMPY, Cluster, Movable
 from p4xos.dialing import ConnectionLost, Dialed, Unreachable, ask_untrusted, dial
 from p4xos.errors import NotDelivered, P4xosError, Trimmed
 from p4xos.framing import Frame
 from p4xos.interface import read_chosen
-from p4xos.placement import Movable
 from p4xos.reconfiguring import Reconfigured
 
 ANSWER_S = 3.0

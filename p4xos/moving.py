@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from p4xos import placement, planes
-from p4xos.config import Cluster, ConfigError, Member, RoleName
+from p4xos.config import Cluster, ConfigError, Member, Movable, RoleName
 from p4xos.driver import Driver
 from p4xos.errors import P4xosError
 from p4xos.framing import integer_untrusted
-from p4xos.placement import Movable, plane_untrusted, role_untrusted, roles_untrusted
+from p4xos.placement import plane_untrusted, role_untrusted, roles_untrusted
 from p4xos.planes import DataPlanes, NoDataPlane, NumpyPlanes
 from p4xos.remote_errors import Refused
 from p4xos.roles.acceptor import Acceptor

@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import Metric
 from p4xos import checkpointed, logs, planes, processes, reconfiguring, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
-from p4xos.config import Cluster, Member, RoleName
+from p4xos.config import MOVABLE, Cluster, Member, Movable, RoleName
 from p4xos.driver import Directory, Driver, RoleMachine, RoundStorage, Storage
 from p4xos.effects import Effects
 from p4xos.errors import P4xosError
@@ -31,7 +31,6 @@ from p4xos.logstore import LogStore, Retention
 from p4xos.loop import LINGER_S, Loop
 from p4xos.moving import Moves
 from p4xos.net import UdpEndpoint
-from p4xos.placement import MOVABLE, Movable
 from p4xos.quorum import majority
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, CoordinatorTiming

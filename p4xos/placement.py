@@ -15,17 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
-from p4xos.config import DATA_PLANE, NUMPY, Cluster, ConfigError
+from p4xos.config import DATA_PLANE, MOVABLE, NUMPY, Cluster, ConfigError, Movable
 from p4xos.errors import BadPacket
 from p4xos.framing import text_untrusted
 from p4xos.storage.disk import RealDisk, disk_errors, replace_file
 from p4xos.tables import Table, parse_toml
-
-Movable = Literal["acceptor", "coordinator"]
-MOVABLE: tuple[Movable, ...] = ("acceptor", "coordinator")
-"""Roles that a data plane can run."""
 
 _VERSION = 1
 _BYTES_MAX = 4096

@@ -23,17 +23,11 @@ from typing import NamedTuple
 import trio
 
 from p4xos import secret
-from p4xos.config import DATA_PLANE, NUMPY, Cluster, Member
+from p4xos.config import DATA_PLANE, MOVABLE, NUMPY, Cluster, Member, Movable
 from p4xos.dialing import Dialed, Unreachable, ask_untrusted, dial
 from p4xos.errors import BadPacket, P4xosError
 from p4xos.framing import integer_untrusted, text_untrusted
-from p4xos.placement import (
-    MOVABLE,
-    Movable,
-    plane_untrusted,
-    role_untrusted,
-    roles_untrusted,
-)
+from p4xos.placement import plane_untrusted, role_untrusted, roles_untrusted
 from p4xos.tables import Address
 
 CHECK_S = 60.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,8 @@ CHECKER = "p4xos.testing.linearizability"
 """Of what is for tests, `kvstore check` alone uses this."""
 LEAVES = {"switch", "bench", "tests"}
 PACKAGES = ("p4xos", "kvstore")
+HEAVY = {"trio", "msgpack", "prometheus_client", "rocksdict", "hiredis", "rich", "lark", "z3"}
+"""What a verb imports when it is called: `--help`, completion and errors stay quick."""
 SWITCH_MODULES = sorted((ROOT / "switch").rglob("*.py"))
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -95,6 +99,16 @@ def test_the_switch_stands_on_the_log_alone(path: Path) -> None:
         if module.startswith("switch.lang"):
             own = name.startswith("switch.lang")
             assert own or top not in ("p4xos", "switch"), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", ["p4xos.cli", "kvstore.cli", "switch.cli"])
+def test_a_command_line_is_read_before_anything_heavy_is_imported(module: str) -> None:
+    told = f"import sys, {module}; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert module in found.stdout.split()
+    assert not HEAVY & set(found.stdout.split())
 
 
 def test_the_check_sees_all_forms(tmp_path: Path) -> None:

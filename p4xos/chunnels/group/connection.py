@@ -18,13 +18,12 @@ from p4xos.chunnels.runtime import Runtime, current_runtime
 from p4xos.chunnels.serialization import BadMessage
 from p4xos.chunnels.stack import Chunnel, Layer
 from p4xos.client import Client
-from p4xos.config import Cluster
+from p4xos.config import MOVABLE, Cluster, Movable
 from p4xos.interface import Log
 from p4xos.local import LocalClient
 from p4xos.log import ReplicatedLog
 from p4xos.node import Node
 from p4xos.packing import Deliveries
-from p4xos.placement import MOVABLE, Movable
 from p4xos.reconfiguring import Reconfigured
 
 T = TypeVar("T")
