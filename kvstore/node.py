@@ -21,7 +21,7 @@ from kvstore.store import StoreError
 from kvstore.tls import ServerTls
 from p4xos import logs
 from p4xos.application import OneByOne
-from p4xos.chunnels import endpoint, ordered_mcast
+from p4xos.chunnels import GroupEndpoint, Runtime, ordered_mcast
 from p4xos.config import Cluster
 from p4xos.node import Node, run_main, until_signalled
 
@@ -73,7 +73,9 @@ async def _main(cluster: Cluster, name: str, join: bool) -> None:
                 store, learner_id(cluster, name), alone=len(cluster.learners) == 1
             )
             with Node(cluster, name).open(OneByOne(machine)) as node:
-                group = endpoint(f"kvstore on {name}", LOG).attach(node)
+                # Nothing of this end runs the layer, so no implementations are looked for.
+                runtime = Runtime(builtin=False)
+                group = GroupEndpoint(f"kvstore on {name}", LOG, runtime).attach(node)
                 log.info("%s", group.explain())
                 server = KvServer(
                     group.log, machine, listener,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from p4xos import chunnels
+
 ROOT = Path(__file__).parents[1]
 PURE = {
     "p4xos.batching", "p4xos.effects", "p4xos.envelope", "p4xos.errors", "p4xos.quorum",
@@ -109,6 +111,39 @@ def test_a_command_line_is_read_before_anything_heavy_is_imported(module: str) -
     )
     assert module in found.stdout.split()
     assert not HEAVY & set(found.stdout.split())
+
+
+def test_a_node_of_the_store_starts_without_what_connections_need() -> None:
+    """It negotiates with its group; sockets, windows and codecs are for others."""
+    told = "import sys, kvstore.node; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    chunnels = {
+        name.removeprefix("p4xos.chunnels.")
+        for name in found.stdout.split()
+        if name.startswith("p4xos.chunnels.")
+    }
+    assert "group.connection" in chunnels
+    assert not chunnels & {
+        "builtin", "connecting", "serving", "udp", "transport", "window", "sharding",
+        "serialization", "discovery.service",
+    }  # fmt: skip
+
+
+def test_a_package_gives_on_what_it_says() -> None:
+    """Its names are imported when they are asked for: the three lists of them agree."""
+    listed: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(Path(chunnels.__file__).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("p4xos"):
+            module = str(node.module).removeprefix("p4xos.chunnels.")
+            listed[module] = {alias.name for alias in node.names}
+    assert listed == {module: set(names.split()) for module, names in chunnels._HOMES.items()}
+    assert sorted(chunnels.__all__) == sorted(name for names in listed.values() for name in names)
+    for name in chunnels.__all__:
+        assert getattr(chunnels, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        chunnels.nonsense  # type: ignore[attr-defined]  # noqa: B018  # that is what is tested
 
 
 def test_the_check_sees_all_forms(tmp_path: Path) -> None:

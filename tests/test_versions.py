@@ -27,6 +27,7 @@ from kvstore.machine import KvStateMachine, NewerEntry
 from kvstore.packing import NEWER, join_value, pack_commands
 from kvstore.store import Store, StoreError
 from p4xos import logstore, placement, secret, service, wire
+from p4xos.chunnels import discovery as spoken
 from p4xos.chunnels import messages
 from p4xos.chunnels.discovery import client as discovery_client
 from p4xos.chunnels.discovery import service as discovery
@@ -442,7 +443,7 @@ async def test_discovery_service(tmp_path: Path) -> None:
         await nursery.start(discovery.Service(path).run)
         with next_version(discovery_client, "VERSION") as later:
             view = await discovery_client.Discovery(path).look()
-        assert f"speaks version {discovery.VERSION} and you {later}" in view.note
+        assert f"speaks version {spoken.VERSION} and you {later}" in view.note
         assert "upgrade the older one" in view.note
         nursery.cancel_scope.cancel()
 

@@ -58,3 +58,13 @@ class Denied(P4xosError):
     def __init__(self, why: str) -> None:
         super().__init__(f"the server does not begin the connection: {why}")
         self.why = why
+
+
+class BadMessage(P4xosError):
+    """A peer sent what is no message of the type that both ends agreed on."""
+
+    def __init__(self, expected: str, why: str) -> None:
+        super().__init__(
+            f"a message is no {expected} ({why}); the peer breaks what it agreed to: end the "
+            "connection, and look which program runs there"
+        )

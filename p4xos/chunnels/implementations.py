@@ -14,12 +14,13 @@ service.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import trio
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from p4xos.chunnels.choosing import Chosen
     from p4xos.chunnels.runtime import Runtime
     from p4xos.chunnels.view import View
+
+log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "p4xos.chunnels"
 """Each is an Implementation, or a list of them."""
@@ -196,8 +199,33 @@ def mapping(
     return make
 
 
-def installed() -> Iterable[Implementation]:
-    """Those of installed packages."""
+class Installed(NamedTuple):
+    """What installed packages register."""
+
+    implementations: tuple[Implementation, ...]
+    broken: int
+    """Entry points that were left out; a log line names each."""
+
+
+def installed() -> Installed:
+    """The implementations of installed packages; one that is broken hinders none of the others."""
+    found: list[Implementation] = []
+    broken = 0
     for point in entry_points(group=ENTRY_POINTS):
-        found = point.load()
-        yield from [found] if isinstance(found, Implementation) else found
+        try:
+            loaded = point.load()
+            listed = [loaded] if isinstance(loaded, Implementation) else list(loaded)
+            for each in listed:
+                if not isinstance(each, Implementation):
+                    raise TypeError(f"{each!r} is no Implementation")
+        except Exception as error:  # whatever somebody else's module does when it is imported
+            broken += 1
+            package = "a package" if point.dist is None else point.dist.name
+            log.warning(
+                "%s registers %s = %s under %s, which is left out: %s: %s; upgrade the package, or "
+                "remove it",
+                package, point.name, point.value, ENTRY_POINTS, type(error).__name__, error,
+            )  # fmt: skip
+        else:
+            found += listed
+    return Installed(tuple(found), broken)

@@ -11,6 +11,7 @@ picture of the discovery service at hand makes its own:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,6 +30,8 @@ from p4xos.chunnels.offers import Offer, OfferedNode, OfferedSelect, offered_lay
 from p4xos.chunnels.places import Place, host_name, new_process_name, socket_directory
 from p4xos.chunnels.stack import Layer, Node
 from p4xos.chunnels.view import NO_DISCOVERY, View
+
+log = logging.getLogger(__name__)
 
 DISCOVERY_VARIABLE = "P4XOS_DISCOVERY"
 """Of the environment: the socket of the discovery service."""
@@ -68,7 +71,7 @@ class Runtime:
         try:
             self.sockets = socket_directory()
         except OSError as error:
-            self.no_sockets = str(error)
+            log.warning("no Unix sockets: programs on this host are reached by UDP: %s", error)
         host = "" if self.sockets is None else host_name(self.sockets)
         self.place = Place(new_process_name(), host, site)
         self.known: dict[tuple[str, str], Implementation] = {}
@@ -78,8 +81,12 @@ class Runtime:
         self.totals: dict[str, LayerMetrics] = {}
         """What connections that have ended carried, by layer and implementation."""
         self.counters = dict.fromkeys(
-            ("connections", "failed", "retries", "bad_messages", "dropped_by_relay"), 0
-        )
+            (
+                "connections", "failed", "retries", "bad_messages", "dropped_by_relay",
+                "broken_packages",
+            ),
+            0,
+        )  # fmt: skip
         """What happened, by what it was."""
         where = discovery or os.environ.get(DISCOVERY_VARIABLE)
         self.discovery = None if not where else Discovery(Path(where))
@@ -87,7 +94,9 @@ class Runtime:
         if builtin:
             from p4xos.chunnels.builtin import IMPLEMENTATIONS
 
-            self.register(*IMPLEMENTATIONS, *installed())
+            others = installed()
+            self.counters["broken_packages"] = others.broken
+            self.register(*IMPLEMENTATIONS, *others.implementations)
 
     async def __aenter__(self) -> Self:
         """Keeps the picture of the discovery service fresh, so that connecting does not ask it."""

@@ -18,24 +18,15 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 
+from p4xos.chunnels.errors import BadMessage
 from p4xos.chunnels.implementations import Functions, Implementation, mapping
 from p4xos.chunnels.stack import Chunnel, Layer, layer
-from p4xos.errors import BadPacket, P4xosError
+from p4xos.errors import BadPacket
 
 T = TypeVar("T")
 SERIALIZE = "serialize"
 _PLAIN = (str, bytes, int, float, bool, type(None))
 _BYTES_KEY = "\0bytes"
-
-
-class BadMessage(P4xosError):
-    """A peer sent what is no message of the type that both ends agreed on."""
-
-    def __init__(self, expected: str, why: str) -> None:
-        super().__init__(
-            f"a message is no {expected} ({why}); the peer breaks what it agreed to: end the "
-            "connection, and look which program runs there"
-        )
 
 
 def serialize(of: type[T]) -> Chunnel[T, bytes]:

@@ -13,14 +13,13 @@ import trio
 from p4xos.chunnels import messages
 from p4xos.chunnels.choosing import Chosen, choose
 from p4xos.chunnels.connection import Connection, Messages
-from p4xos.chunnels.errors import Busy
+from p4xos.chunnels.errors import BadMessage, Busy
 from p4xos.chunnels.implementations import Begin, Side
 from p4xos.chunnels.negotiation import Address, Admitted, Answer, ServerNegotiation
 from p4xos.chunnels.offers import Offer
 from p4xos.chunnels.opening import Agreed, opened
 from p4xos.chunnels.optimizing import optimize
 from p4xos.chunnels.runtime import Runtime
-from p4xos.chunnels.serialization import BadMessage
 from p4xos.chunnels.stack import Chunnel, Node
 from p4xos.chunnels.udp import ServerSocket, open_socket
 from p4xos.chunnels.unwrapping import open_plain_nursery

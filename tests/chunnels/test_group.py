@@ -8,6 +8,7 @@ import pytest
 
 from p4xos import planes
 from p4xos.chunnels import (
+    BadMessage,
     Delivered,
     NoAgreement,
     endpoint,
@@ -18,7 +19,6 @@ from p4xos.chunnels import (
     shard,
 )
 from p4xos.chunnels.group import members
-from p4xos.chunnels.serialization import BadMessage
 from p4xos.dialing import Unreachable
 from p4xos.planes import NumpyPlanes
 from p4xos.remote_errors import Refused

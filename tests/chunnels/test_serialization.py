@@ -9,11 +9,10 @@ from typing import Any, Literal, NamedTuple
 import msgpack
 import pytest
 
-from p4xos.chunnels import serialize
+from p4xos.chunnels import BadMessage, serialize
 from p4xos.chunnels.serialization import (
     ANY,
     SERIALIZE,
-    BadMessage,
     Schema,
     dump_json,
     packed,

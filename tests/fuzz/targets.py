@@ -36,6 +36,7 @@ from p4xos import cli as p4xos_cli
 from p4xos import envelope, fetching, framing, http, placement, reconfiguring, wire
 from p4xos import packing as values
 from p4xos.chunnels import (
+    BadMessage,
     NoAgreement,
     Runtime,
     anycast,
@@ -50,7 +51,7 @@ from p4xos.chunnels.choosing import choose
 from p4xos.chunnels.discovery.client import view_untrusted
 from p4xos.chunnels.discovery.service import data_untrusted
 from p4xos.chunnels.negotiation import Answer, ClientNegotiation, ServerNegotiation
-from p4xos.chunnels.serialization import BadMessage, Schema, packed, text
+from p4xos.chunnels.serialization import Schema, packed, text
 from p4xos.chunnels.stack import Layer as ChunnelLayer
 from p4xos.chunnels.view import View
 from p4xos.chunnels.window import WINDOW_SEGMENTS, Window

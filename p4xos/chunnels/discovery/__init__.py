@@ -2,3 +2,6 @@
 
 `book` is what it knows, pure; `service` a process at a Unix socket; `client` what runtimes use.
 """
+
+VERSION = 1
+"""Of the service; every request tells it."""

@@ -11,7 +11,7 @@ import msgpack
 import trio
 
 from p4xos.chunnels.choosing import Free
-from p4xos.chunnels.discovery.service import VERSION
+from p4xos.chunnels.discovery import VERSION
 from p4xos.chunnels.errors import Busy
 from p4xos.chunnels.offers import integer_untrusted, text_untrusted
 from p4xos.chunnels.places import Place

@@ -27,6 +27,7 @@ from typing import Any, get_args
 import msgpack
 import trio
 
+from p4xos.chunnels.discovery import VERSION
 from p4xos.chunnels.discovery.book import Book, Hold, Kind
 from p4xos.chunnels.errors import Busy
 from p4xos.chunnels.offers import KEYS_MAX, TEXT_MAX, integer_untrusted, text_untrusted
@@ -39,8 +40,6 @@ from p4xos.remote_errors import Refused, error_head
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
-"""Of this service; every request tells it."""
 STATE_VERSION = 1
 """Of the file of what outlives the service."""
 CONNECTIONS_MAX = 4096

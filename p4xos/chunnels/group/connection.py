@@ -10,12 +10,11 @@ from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 from p4xos.chunnels.choosing import Choice, choose
 from p4xos.chunnels.connection import LayerMetrics
-from p4xos.chunnels.errors import NoAgreement
+from p4xos.chunnels.errors import BadMessage, NoAgreement
 from p4xos.chunnels.explanation import Explanation, LayerChoice
 from p4xos.chunnels.group import members
 from p4xos.chunnels.group.layer import ORDERED_MCAST
 from p4xos.chunnels.runtime import Runtime, current_runtime
-from p4xos.chunnels.serialization import BadMessage
 from p4xos.chunnels.stack import Chunnel, Layer
 from p4xos.client import Client
 from p4xos.config import MOVABLE, Cluster, Movable
