@@ -22,7 +22,9 @@ from kvstore.tls import ServerTls
 from p4xos import logs
 from p4xos.application import OneByOne
 from p4xos.chunnels import GroupEndpoint, Runtime, ordered_mcast
+from p4xos.chunnels.metrics import families
 from p4xos.config import Cluster
+from p4xos.log import ReplicatedLog
 from p4xos.node import Node, run_main, until_signalled
 
 log = logging.getLogger(__name__)
@@ -73,12 +75,8 @@ async def _main(cluster: Cluster, name: str, join: bool) -> None:
                 store, learner_id(cluster, name), alone=len(cluster.learners) == 1
             )
             with Node(cluster, name).open(OneByOne(machine)) as node:
-                # Nothing of this end runs the layer, so no implementations are looked for.
-                runtime = Runtime(builtin=False)
-                group = GroupEndpoint(f"kvstore on {name}", LOG, runtime).attach(node)
-                log.info("%s", group.explain())
                 server = KvServer(
-                    group.log, machine, listener,
+                    negotiated(node), machine, listener,
                     lambda: node_sections(node.status()),
                     tls=tls, access=access, limits=rules.limits,
                     copies=len(cluster.acceptors) // 2,  # a majority, this node perhaps among it
@@ -87,6 +85,20 @@ async def _main(cluster: Cluster, name: str, join: bool) -> None:
                 again = None if access is None and tls is None else server.reload
                 _tell_of(node, machine, server)
                 await until_signalled(lambda: _serve(node, server), server.leave, again)
+
+
+def negotiated(node: Node) -> ReplicatedLog:
+    """The log of the node's group, and word of what was chosen: logged, and among its metrics.
+
+    Raises:
+      NoAgreement: the group cannot do what the store asks.
+    """
+    # Nothing of this end runs the layer, so no implementations are looked for.
+    runtime = Runtime(builtin=False)
+    group = GroupEndpoint(f"kvstore on {node.name}", LOG, runtime).attach(node)
+    log.info("%s", group.explain())
+    node.collectors.append(lambda: families(runtime))
+    return group.log
 
 
 def learner_id(cluster: Cluster, name: str) -> int:

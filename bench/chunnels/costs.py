@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +21,8 @@ from p4xos.chunnels import (
     ordered_mcast,
     reliable,
 )
-from p4xos.chunnels.connection import RECEIVE_MANY, LayerMetrics, Metered
+from p4xos.chunnels.connection import RECEIVE_MANY, Mapped
+from p4xos.chunnels.metering import Meters, Tally, metered
 from p4xos.client import Client
 from p4xos.config import Cluster
 from p4xos.creation import CLUSTER_NAME, Wanted, find_or_create
@@ -76,15 +78,22 @@ class Sink(Messages[bytes]):
         """Nothing is open."""
 
 
+def _same(values: Sequence[bytes]) -> list[bytes]:
+    return values  # type: ignore[return-value]  # as they came: a copy would be this layer's work
+
+
+Layer = Callable[[Messages[bytes]], Messages[bytes]]
+KINDS: dict[str, Layer] = {
+    "that hands on": lambda below: below,
+    "of two functions": lambda below: Mapped(below, _same, _same),
+    "with code of its own": Nothing,
+}
+"""The ways to write a layer that does nothing."""
+
+
 def layers(scale: float) -> Iterator[Sample]:
     """A no-op layer's CPU time, counted as each layer is, there and back."""
     batches, singles = max(int(BATCHES * scale), 20), max(int(SINGLES * scale), 200)
-
-    def stack(count: int) -> Messages[bytes]:
-        top: Messages[bytes] = Sink()
-        for _ in range(count):
-            top = Metered(Nothing(top), LayerMetrics())
-        return top
 
     async def in_batches(top: Messages[bytes]) -> float:
         batch = [VALUE] * BATCH
@@ -98,18 +107,35 @@ def layers(scale: float) -> Iterator[Sample]:
         began = time.process_time()
         for _ in range(singles):
             await top.send(VALUE)
-        return (time.process_time() - began) / singles
+            await top.receive()
+        return (time.process_time() - began) / (2 * singles)
 
-    async def cost(way: Callable[[Messages[bytes]], Awaitable[float]]) -> float:
+    async def cost(way: Callable[[Messages[bytes]], Awaitable[float]], kind: Layer) -> float:
         """The cheapest of some turns: others that run meanwhile only add."""
-        with_ = min([await way(stack(LAYERS)) for _ in range(TURNS)])
-        without = min([await way(stack(0)) for _ in range(TURNS)])
-        return max(with_ - without, 0.0) / LAYERS * 1e6
+        with_, without = [], []
+        for _ in range(TURNS):
+            with_.append(await way(stacked(kind, LAYERS)))
+            without.append(await way(stacked(kind, 0)))
+        return max(min(with_) - min(without), 0.0) / LAYERS * 1e6
 
-    metric = Metric("chunnels", "a no-op layer, in batches", "us of CPU/message", at_most=0.3)
-    yield Sample(metric, trio.run(cost, in_batches))
-    metric = Metric("chunnels", "a no-op layer, one by one", "us of CPU/message")
-    yield Sample(metric, trio.run(cost, one_by_one))
+    for name, kind in KINDS.items():
+        # Layers with frames of their own cost what Python's calls do; they are told, not bound.
+        most = None if kind is Nothing else 0.3
+        for how, way in (("in batches", in_batches), ("one by one", one_by_one)):
+            bound = 0.3 if way is in_batches else most
+            metric = Metric(
+                "chunnels", f"a no-op layer {name}, {how}", "us of CPU/message", at_most=bound
+            )
+            yield Sample(metric, trio.run(cost, way, kind))
+
+
+def stacked(kind: Layer, count: int) -> Messages[bytes]:
+    """Layers as a connection has them, on one that takes all."""
+    meters = Meters(Tally(), "bench", "client")
+    top: Messages[bytes] = metered(Sink(), None, partial(meters.layer, "sink", "bench"))
+    for k in range(count):
+        top = metered(kind(top), top, partial(meters.layer, str(k), "bench"))
+    return top
 
 
 def connecting(scale: float) -> Iterator[Sample]:

@@ -10,6 +10,7 @@ import trio
 
 if TYPE_CHECKING:
     from p4xos.chunnels.explanation import Explanation
+    from p4xos.chunnels.metering import LayerMetrics
 
 T = TypeVar("T")
 Up = TypeVar("Up")
@@ -47,60 +48,10 @@ class Messages(trio.abc.Channel[T]):
         """What has arrived, one message at least and `limit` at most; raises as `receive`."""
 
 
-class LayerMetrics:
-    """What went through a layer, at its upper side."""
-
-    __slots__ = ("received", "received_batches", "sent", "sent_batches")
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.sent_batches = 0
-        self.received = 0
-        self.received_batches = 0
-
-    def add(self, other: LayerMetrics) -> None:
-        """Counts what another one has counted."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def as_dict(self) -> dict[str, int]:
-        """For people and scripts."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-class Metered(Messages[T]):
-    """Counts what passes."""
-
-    def __init__(self, below: Messages[T], metrics: LayerMetrics) -> None:
-        self._below = below
-        self._metrics = metrics
-        self._send_many = below.send_many
-        self._receive_many = below.receive_many
-
-    async def send_many(self, values: Sequence[T]) -> None:
-        """As Messages."""
-        metrics = self._metrics
-        metrics.sent += len(values)
-        metrics.sent_batches += 1
-        await self._send_many(values)
-
-    async def receive_many(self, limit: int = RECEIVE_MANY) -> list[T]:
-        """As Messages."""
-        values = await self._receive_many(limit)
-        metrics = self._metrics
-        metrics.received += len(values)
-        metrics.received_batches += 1
-        return values
-
-    async def aclose(self) -> None:
-        """As Messages."""
-        await self._below.aclose()
-
-
 class Mapped(Messages[Up], Generic[Up, Down]):
     """A layer that makes each message into another one, and back.
 
-    Two of them that follow one another may be run as one: they hold nothing back.
+    They hold nothing back, so that neighbours of them run as one (`metering`).
     """
 
     def __init__(
@@ -116,24 +67,24 @@ class Mapped(Messages[Up], Generic[Up, Down]):
           outgoing: messages of the application, as they travel.
           incoming: messages that travelled; those that are no good may be left out.
         """
-        self._below = below
-        self._outgoing = outgoing
-        self._incoming = incoming
+        self.below = below
+        self.outgoing = outgoing
+        self.incoming = incoming
 
     async def send_many(self, values: Sequence[Up]) -> None:
         """As Messages."""
-        await self._below.send_many(self._outgoing(values))
+        await self.below.send_many(self.outgoing(values))
 
     async def receive_many(self, limit: int = RECEIVE_MANY) -> list[Up]:
         """As Messages."""
         while True:
-            values = self._incoming(await self._below.receive_many(limit))
+            values = self.incoming(await self.below.receive_many(limit))
             if values:
                 return values
 
     async def aclose(self) -> None:
         """As Messages."""
-        await self._below.aclose()
+        await self.below.aclose()
 
 
 class Connection(Messages[T]):

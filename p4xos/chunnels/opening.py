@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
 
 from p4xos.chunnels.choosing import Choice, Chosen
-from p4xos.chunnels.connection import Connection, LayerMetrics, Messages, Metered
+from p4xos.chunnels.connection import Connection, Messages
 from p4xos.chunnels.explanation import Explanation, LayerChoice
 from p4xos.chunnels.implementations import Carrier, Context, Side
+from p4xos.chunnels.metering import LayerMetrics, metered
 from p4xos.chunnels.runtime import Runtime
 from p4xos.chunnels.stack import Layer
 
@@ -42,8 +44,8 @@ async def opened(
 ) -> AsyncIterator[Connection[Any]]:
     """The connection; every layer's teardown runs at the end, the uppermost's first."""
     metrics: dict[str, LayerMetrics] = {}
-    runtime.counters["connections"] += 1
     async with AsyncExitStack() as stack:
+        meters = stack.enter_context(runtime.tally.connection(agreed.name, agreed.side.value))
         top: Messages[Any] | None = None
         for at in reversed(range(len(agreed.choice.layers))):
             chosen = agreed.choice.layers[at]
@@ -58,19 +60,18 @@ async def opened(
                 registration=agreed.registered.get((chosen.type, name), {}),
                 opened=agreed.opened.get((chosen.type, name), {}),
             )  # fmt: skip
-            top = await stack.enter_async_context(own.wrap(top, context))
+            wrapped = await stack.enter_async_context(own.wrap(top, context))
             if runtime.meter:
-                counted = metrics[chosen.type] = LayerMetrics()
-                top = Metered(top, counted)
+                top = metered(wrapped, top, partial(meters.layer, chosen.type, name))
+                metrics[chosen.type] = top.top
+            else:
+                top = wrapped
         assert top is not None, "a stack has a lowest layer"
         named = dict(reversed(metrics.items()))
         connection: Connection[Any] = Connection(top, explained(agreed), named, agreed.peer)
         try:
             yield connection
         finally:
-            runtime.count(
-                {f"{type} {_runs(agreed, type)}": each for type, each in metrics.items()}
-            )
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _PARTING_S):
                 await connection.aclose()
 
@@ -95,13 +96,6 @@ def _below(agreed: Agreed, chosen: Chosen) -> tuple[Layer, ...] | None:
         if each.type in (chosen.type, *chosen.merged[-1:]):
             return agreed.asked[at + 1 :]
     return None
-
-
-def _runs(agreed: Agreed, type: str) -> str:
-    for each in agreed.choice.layers:
-        if each.type == type:
-            return (each.client if agreed.side is Side.CLIENT else each.server) or ""
-    return ""
 
 
 def explained(agreed: Agreed) -> Explanation:

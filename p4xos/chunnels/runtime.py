@@ -23,9 +23,10 @@ import trio
 
 from p4xos.chunnels import implementations as declaring
 from p4xos.chunnels.choosing import Policy, default_policy
-from p4xos.chunnels.connection import LayerMetrics, Messages
+from p4xos.chunnels.connection import Messages
 from p4xos.chunnels.discovery.client import TTL_S, Claims, Discovery
 from p4xos.chunnels.implementations import Begin, Implementation, Wrap, installed
+from p4xos.chunnels.metering import Tally
 from p4xos.chunnels.offers import Offer, OfferedNode, OfferedSelect, offered_layer
 from p4xos.chunnels.places import Place, host_name, new_process_name, socket_directory
 from p4xos.chunnels.stack import Layer, Node
@@ -78,11 +79,11 @@ class Runtime:
         """Implementations by type and name."""
         self.listening: dict[str, Knock] = {}
         """Servers of this runtime, for clients of it: by a name of their own."""
-        self.totals: dict[str, LayerMetrics] = {}
-        """What connections that have ended carried, by layer and implementation."""
+        self.tally = Tally()
+        """What connections carry, and what servers count; `metrics.families` tells it."""
         self.counters = dict.fromkeys(
             (
-                "connections", "failed", "retries", "bad_messages", "dropped_by_relay",
+                "failed", "retries", "bad_messages", "dropped_by_relay",
                 "broken_packages",
             ),
             0,
@@ -224,11 +225,6 @@ class Runtime:
     def claims(self) -> Claims:
         """For resources that one connection takes."""
         return Claims(self.discovery)
-
-    def count(self, metrics: dict[str, LayerMetrics]) -> None:
-        """Adds what a connection has carried."""
-        for name, each in metrics.items():
-            self.totals.setdefault(name, LayerMetrics()).add(each)
 
 
 _current: trio.lowlevel.RunVar[Runtime | None] = trio.lowlevel.RunVar("p4xos.chunnels", None)

@@ -83,6 +83,8 @@ class Server:
             self._socket.on_offer = self._offer_untrusted
             self._socket.on_confirm = self._confirm_untrusted
             self._socket.was_closed = self.negotiation.was_closed
+            counters = self.negotiation.counters, self._socket.counters
+            stack.enter_context(runtime.tally.telling(self._endpoint, *counters))
             if runtime.discovery is not None:
                 await stack.enter_async_context(runtime.discovery.watched())
             self._view = await runtime.look()

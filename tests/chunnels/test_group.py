@@ -56,7 +56,7 @@ async def test_one_order_for_all_members_and_clients(tmp_path: Path) -> None:
                 assert await rsm.recover(each.instance) == (each.instance, "value", each.value)
             assert (await rsm.recover(1)).kind in ("open", "no-op")
             assert (await rsm.recover(1)).value is None
-            assert rsm.metrics.sent == len(OPS)
+            assert rsm.metrics["ordered_mcast"].sent == len(OPS)
             told = rsm.explain()
             assert told.implementation("ordered_mcast") == "numpy"
             assert "n1, n2, n3" in told.title

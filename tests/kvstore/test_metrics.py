@@ -19,6 +19,7 @@ from kvstore.config import endpoint
 from kvstore.listening import bound_socket
 from kvstore.machine import KvStateMachine
 from kvstore.metrics import Histogram, server_status, store_families
+from kvstore.node import negotiated
 from kvstore.server import KvServer
 from kvstore.store import Store
 from p4xos import watching
@@ -40,15 +41,16 @@ async def exposition(directory: Path) -> str:
     cluster = find_or_create(directory, wanted, StoreApplication().complete)
     with Store(cluster.data_directory("n1") / "store", cluster.id) as store:
         machine = KvStateMachine(store)
-        with Node(cluster, "n1").open(OneByOne(machine)) as node:
-            assert node.application is not None
-            with bound_socket(endpoint(cluster, "n1")) as listener:
-                server = KvServer(node.application, machine, listener)
-                server.meter.commands[commands.TABLE[b"get"]] += 1
-                node.told["store"] = lambda: server_status(server)
-                node.collectors.append(lambda: store_families(server))
-                json.dumps(node.status())  # plain data: it travels, and is printed
-                page = watching.pages(node)["/metrics"]()
+        with (
+            Node(cluster, "n1").open(OneByOne(machine)) as node,
+            bound_socket(endpoint(cluster, "n1")) as listener,
+        ):
+            server = KvServer(negotiated(node), machine, listener)
+            server.meter.commands[commands.TABLE[b"get"]] += 1
+            node.told["store"] = lambda: server_status(server)
+            node.collectors.append(lambda: store_families(server))
+            json.dumps(node.status())  # plain data: it travels, and is printed
+            page = watching.pages(node)["/metrics"]()
     assert page.status == 200
     return page.body.decode()
 
@@ -92,7 +94,7 @@ async def test_names_follow_the_conventions(tmp_path: Path) -> None:
         "p4xos_network_sent_total", "p4xos_storage_sync_seconds_bucket", "p4xos_ready",
         "p4xos_catch_up_copy_bytes_total", "kvstore_clients", "kvstore_keys",
         "kvstore_store_bytes", "kvstore_commands_total", "kvstore_command_seconds_bucket",
-        "process_cpu_seconds_total",
+        "process_cpu_seconds_total", "p4xos_chunnel_messages_total", "p4xos_chunnel_errors_total",
     } <= sample_names(families)  # fmt: skip
 
 

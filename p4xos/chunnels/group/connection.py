@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 from p4xos.chunnels.choosing import Choice, choose
-from p4xos.chunnels.connection import LayerMetrics
 from p4xos.chunnels.errors import BadMessage, NoAgreement
 from p4xos.chunnels.explanation import Explanation, LayerChoice
 from p4xos.chunnels.group import members
 from p4xos.chunnels.group.layer import ORDERED_MCAST
+from p4xos.chunnels.metering import Kind, LayerMetrics, Meters, bytes_of
 from p4xos.chunnels.runtime import Runtime, current_runtime
 from p4xos.chunnels.stack import Chunnel, Layer
 from p4xos.client import Client
@@ -29,6 +30,8 @@ T = TypeVar("T")
 Address = tuple[str, int]
 
 _TAG_BYTES = 4
+CLIENT, MEMBER = "client", "member"
+"""Sides of a group, where its connections are counted."""
 
 
 class Delivered(NamedTuple, Generic[T]):
@@ -48,17 +51,27 @@ class Recovered(NamedTuple, Generic[T]):
     """Of a whole message."""
 
 
+class _Above(NamedTuple):
+    """A layer above the group: two functions, and what it has carried."""
+
+    metrics: LayerMetrics
+    outgoing: Callable[[Sequence[Any]], Sequence[Any]]
+    incoming: Callable[[Sequence[Any]], Sequence[Any]]
+
+
 class _Layers(NamedTuple):
     """What the layers above the group make of messages."""
 
     tag: bytes
     """Before each of them: which layers they were; none: nothing is made of them."""
     described: str
-    outgoing: tuple[Callable[[Sequence[Any]], Sequence[Any]], ...] = ()
-    incoming: tuple[Callable[[Sequence[Any]], Sequence[Any]], ...] = ()
+    above: tuple[_Above, ...] = ()
+    """The uppermost first."""
 
     def write(self, values: Sequence[Any]) -> Sequence[bytes]:
-        for make in self.outgoing:
+        for metrics, make, _ in self.above:
+            metrics.sent += len(values)
+            metrics.sent_bytes += bytes_of(values)
             values = make(values)
         return [self.tag + value for value in values] if self.tag else values
 
@@ -66,15 +79,21 @@ class _Layers(NamedTuple):
         """What others wrote; BadMessage where that is not of these layers."""
         if not self.tag:
             return values
-        for instance, value in zip(instances, values, strict=True):
-            if value[:_TAG_BYTES] != self.tag:
-                raise BadMessage(
-                    f"message of {self.described}",
-                    f"instance {instance} was written with other layers, or none",
-                )
-        found: Sequence[Any] = [value[_TAG_BYTES:] for value in values]
-        for make in self.incoming:
-            found = make(found)
+        try:
+            for instance, value in zip(instances, values, strict=True):
+                if value[:_TAG_BYTES] != self.tag:
+                    raise BadMessage(
+                        f"message of {self.described}",
+                        f"instance {instance} was written with other layers, or none",
+                    )
+            found: Sequence[Any] = [value[_TAG_BYTES:] for value in values]
+            for metrics, _, make in reversed(self.above):
+                found = make(found)
+                metrics.received += len(found)
+                metrics.received_bytes += bytes_of(found)
+        except BadMessage as error:
+            self.above[0].metrics.fail(error)  # no layer passes on what none of them can read
+            raise
         return found
 
 
@@ -97,9 +116,9 @@ class DeliveredBatches(Generic[T]):
         batch = await anext(self._batches)
         instances = [instance for instance, _ in batch]
         payloads = [payload for _, payload in batch]
+        self._metrics.received += len(payloads)
+        self._metrics.received_bytes += sum(map(len, payloads))
         values = self._layers.read_untrusted(instances, payloads)
-        self._metrics.received += len(values)
-        self._metrics.received_batches += 1
         return list(map(Delivered, instances, values))
 
 
@@ -130,12 +149,16 @@ class GroupConnection(Generic[T]):
         log: Log,
         layers: _Layers,
         explanation: Explanation,
-        metrics: LayerMetrics,
+        metrics: Mapping[str, LayerMetrics],
         mover: Client | Node,
     ) -> None:
         """Made by `GroupEndpoint.connect`."""
         self.metrics = metrics
-        """Sent: submitted and delivered; received: delivered by `deliver`."""
+        """What each layer has carried, by its type; from application to wire.
+
+        Sent: submitted; received: delivered by `deliver`.
+        """
+        self._group = metrics[ORDERED_MCAST]
         self._log = log
         self._layers = layers
         self._explanation = explanation
@@ -158,9 +181,16 @@ class GroupConnection(Generic[T]):
         The messages need not be ordered as they were given.
         """
         written = self._layers.write(values)
-        instances = await self._log.submit_many(written, deadline=deadline)
-        self.metrics.sent += len(values)
-        self.metrics.sent_batches += 1
+        metrics = self._group
+        metrics.sent += len(written)
+        metrics.sent_bytes += sum(map(len, written))
+        began = time.perf_counter()
+        try:
+            instances = await self._log.submit_many(written, deadline=deadline)
+        except BaseException as error:
+            metrics.fail(error)
+            raise
+        metrics.seconds.observe(time.perf_counter() - began)
         return instances
 
     def deliver(self, after: int = 0) -> DeliveredMessages[T]:
@@ -172,7 +202,7 @@ class GroupConnection(Generic[T]):
 
     def deliver_batches(self, after: int = 0) -> DeliveredBatches[T]:
         """As `deliver`, in lists."""
-        return DeliveredBatches(self._log.deliver_batches(after), self._layers, self.metrics)
+        return DeliveredBatches(self._log.deliver_batches(after), self._layers, self._group)
 
     async def recover(self, instance: int) -> Recovered[T]:
         """What was chosen in an instance; raises as `Log.recover`."""
@@ -267,17 +297,19 @@ class GroupEndpoint(Generic[T]):
             choice, _ = self._agree([members.described(to)])
             assert to.application is not None, "a member has a learner"
             peer = f"node {to.name}"
-            yield self._connection(LocalClient(to.application), choice, peer, to)
+            with self.runtime.tally.connection(self.name, MEMBER) as meters:
+                yield self._connection(LocalClient(to.application), choice, peer, to, meters)
             return
         found = await members.ask(to, secret_file, timeout)
         choice, move_to = self._agree(found, move=move)
         client = Client.connect(to, secret_file=secret_file)
-        async with client:
-            peer = ", ".join(each.name for each in found)
-            connection = self._connection(client, choice, peer, client)
-            if move_to is not None:
-                await connection.reconfigure(move_to)
-            yield connection
+        with self.runtime.tally.connection(self.name, CLIENT) as meters:
+            async with client:
+                peer = ", ".join(each.name for each in found)
+                connection = self._connection(client, choice, peer, client, meters)
+                if move_to is not None:
+                    await connection.reconfigure(move_to)
+                yield connection
 
     def attach(self, node: Node) -> AttachedGroup:
         """The log of a node in this process, for the state machine that it runs.
@@ -287,7 +319,20 @@ class GroupEndpoint(Generic[T]):
         """
         choice, _ = self._agree([members.described(node)])
         assert node.application is not None, "a member has a learner"
-        return AttachedGroup(node.application, self._explained(choice, f"node {node.name}"))
+        explanation = self._explained(choice, f"node {node.name}")
+        chosen = Kind(self.name, MEMBER, ORDERED_MCAST, explanation.implementation(ORDERED_MCAST))
+        replica = node.application.replica
+
+        def carried() -> LayerMetrics:
+            """As the node counts it anyway: nothing stands between that could."""
+            found = LayerMetrics()
+            found.sent = replica.proposer.counters["submitted"]
+            found.errors = replica.proposer.counters["gave_up"]
+            found.received = replica.learner.counters["delivered"]
+            return found
+
+        self.runtime.tally.attach(chosen, carried)
+        return AttachedGroup(node.application, explanation)
 
     # Negotiation ---------------------------------------------------------------------------------
 
@@ -316,15 +361,17 @@ class GroupEndpoint(Generic[T]):
         return self._stack.alternatives()[choice.client_alternative]
 
     def _connection(
-        self, log: Log, choice: Choice, peer: str, mover: Client | Node
+        self, log: Log, choice: Choice, peer: str, mover: Client | Node, meters: Meters
     ) -> GroupConnection[T]:
         explanation = self._explained(choice, peer)
-        return GroupConnection(log, self._layers(choice), explanation, LayerMetrics(), mover)
+        layers = self._layers(choice, meters)
+        meters.layer(ORDERED_MCAST, explanation.implementation(ORDERED_MCAST))
+        metrics = {kind.layer: counted for kind, counted in meters.layers}
+        return GroupConnection(log, layers, explanation, metrics, mover)
 
-    def _layers(self, choice: Choice) -> _Layers:
+    def _layers(self, choice: Choice, meters: Meters) -> _Layers:
         runtime = self.runtime
-        outgoing: list[Callable[[Sequence[Any]], Sequence[Any]]] = []
-        incoming: list[Callable[[Sequence[Any]], Sequence[Any]]] = []
+        above: list[_Above] = []
         names: list[str] = []
         asked = {each.type: each for each in self._asked(choice)}
         for chosen in choice.layers:
@@ -334,14 +381,13 @@ class GroupEndpoint(Generic[T]):
             if own.functions is None:
                 assert own.removable, "nothing else is offered above a group"
                 continue
-            out, back = own.functions(asked[chosen.type])
-            outgoing.append(out)
-            incoming.insert(0, back)
+            metrics = meters.layer(chosen.type, chosen.client)
+            above.append(_Above(metrics, *own.functions(asked[chosen.type])))
             facts = ",".join(f"{k}={v}" for k, v in sorted(asked[chosen.type].facts.items()))
             names.append(f"{chosen.type}/{chosen.client}({facts})")
         described = " | ".join(names)
         tag = zlib.crc32(described.encode()).to_bytes(_TAG_BYTES, "big") if names else b""
-        return _Layers(tag, described, tuple(outgoing), tuple(incoming))
+        return _Layers(tag, described, tuple(above))
 
     def _explained(self, choice: Choice, peer: str) -> Explanation:
         rows: list[LayerChoice] = []
