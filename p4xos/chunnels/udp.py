@@ -93,7 +93,7 @@ class Datagrams(Messages[bytes]):
                 return
             self._inbox.append(data[_HEAD_BYTES:])
             self._inbox_bytes += len(data) - _HEAD_BYTES
-            self._more.set()
+            self._wake()
         elif kind == messages.CLOSE:
             self.end()
         elif kind == messages.PING:
@@ -103,7 +103,7 @@ class Datagrams(Messages[bytes]):
         """Nothing more will come: the other end has closed, or is lost."""
         self.ended = True
         self.lost = self.lost or lost
-        self._more.set()
+        self._wake()
 
     # Messages ------------------------------------------------------------------------------------
 
@@ -149,13 +149,17 @@ class Datagrams(Messages[bytes]):
         self._more = trio.Event()
         await self._more.wait()
 
+    def _wake(self) -> None:
+        """Whoever waits looks again."""
+        self._more.set()
+
     async def aclose(self) -> None:
         """Tells the other end, which may not hear of it, and then notices by itself."""
         if not self.closed:
             if not self.ended:
                 self.say(messages.CLOSE)
             self.closed = True
-            self._more.set()
+            self._wake()
         await trio.lowlevel.checkpoint()
 
     def _check(self) -> None:
@@ -205,6 +209,7 @@ class ClientDatagrams(Datagrams):
         self.denied: str | None = None
         self._ticket = ticket
         self._confirmed = False
+        self._waiting: trio.CancelScope | None = None
         self._kinds = {
             messages.CONFIRMED, messages.DENIED, messages.DATA, messages.CLOSE, messages.PING,
             messages.PONG,
@@ -237,8 +242,16 @@ class ClientDatagrams(Datagrams):
 
     async def _wait(self) -> None:
         if not self.drain():
-            await trio.lowlevel.wait_readable(self._socket)
+            # The other task of this connection may take what arrives, or give the other end up:
+            # the socket alone would not tell.
+            with trio.CancelScope() as self._waiting:
+                await trio.lowlevel.wait_readable(self._socket)
+            self._waiting = None
             self.drain()
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def drain(self) -> bool:
         """Takes what has arrived; False when that is nothing."""

@@ -193,7 +193,7 @@ async def test_a_peer_that_goes_ends_its_connection_only() -> None:
         assert await stays.receive() == OP
 
 
-async def test_nobody_there_is_told_at_the_deadline() -> None:
+async def test_nobody_there_is_told_at_the_deadline(autojump_clock: object) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(ANYWHERE)
         with pytest.raises(NoAnswer, match=r"has not answered within 0\.2 s"):
