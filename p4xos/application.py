@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, cast
 
 import trio
 
@@ -20,8 +20,8 @@ from p4xos import checkpointed
 from p4xos.driver import Driver
 from p4xos.effects import Chosen, Delivery, Effects, ReadReady, Unknown
 from p4xos.errors import NoQuorum, NotDelivered, SessionLost
-from p4xos.log import Delivered, StateMachine
-from p4xos.retained import Retained, RetainedLog
+from p4xos.log import Delivered, Retained, StateMachine, Verifying, WritingOut
+from p4xos.retained import RetainedLog
 from p4xos.roles.replica import Replica
 
 log = logging.getLogger(__name__)
@@ -74,27 +74,6 @@ class BatchMachine(Protocol):
 
     def install(self, directory: Path) -> None:
         """Replaces the state by a snapshot."""
-        ...
-
-
-@runtime_checkable
-class WritingOut(Protocol):
-    """A state machine that can do beside the loop what would keep `snapshot` from being quick."""
-
-    def write_out(self) -> None:
-        """Writes to files what is only in memory; a worker thread may call it at any time."""
-        ...
-
-
-@runtime_checkable
-class Verifying(Protocol):
-    """A state machine that can tell whether a snapshot is whole before it is installed."""
-
-    def verify(self, directory: Path) -> int:
-        """Reads all of a snapshot and returns its instance; P4xosError when it is damaged.
-
-        A worker thread may call it at any time.
-        """
         ...
 
 

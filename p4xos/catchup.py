@@ -18,11 +18,12 @@ import shutil
 
 import trio
 
-from p4xos.application import Application, Verifying
+from p4xos.application import Application
 from p4xos.config import Cluster
 from p4xos.dialing import ConnectionLost, Dialed, dial
 from p4xos.errors import P4xosError, Trimmed
 from p4xos.fetching import ANSWER_S, PROGRESS_S, CopyInvalid, Fetch
+from p4xos.log import Verifying
 from p4xos.packing import unpack_runs_untrusted
 from p4xos.remote_errors import Refused, raise_error_untrusted
 from p4xos.secret import Secret

@@ -3,14 +3,17 @@
 The node owns both sides' calls: it gives the application a `ReplicatedLog` and drives the
 application's `StateMachine`. All calls are synchronous and happen in the node's trio loop, so
 neither side needs a lock. docs/PROTOCOL.md, sections 6, 7 and 9.
+
+What a machine may be able to do besides is asked of it with isinstance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from p4xos.effects import Chosen
 from p4xos.errors import NoQuorum, P4xosError
 
 
@@ -116,4 +119,63 @@ class StateMachine(Protocol):
 
     def install(self, directory: Path) -> None:
         """Replaces the state by a snapshot; a crash leaves either the old state or the new."""
+        ...
+
+
+@runtime_checkable
+class WritingOut(Protocol):
+    """A state machine that can do beside the loop what would keep `snapshot` from being quick."""
+
+    def write_out(self) -> None:
+        """Writes to files what is only in memory; a worker thread may call it at any time."""
+        ...
+
+
+@runtime_checkable
+class Verifying(Protocol):
+    """A state machine that can tell whether a snapshot is whole before it is installed."""
+
+    def verify(self, directory: Path) -> int:
+        """Reads all of a snapshot and returns its instance; P4xosError when it is damaged.
+
+        A worker thread may call it at any time.
+        """
+        ...
+
+
+@runtime_checkable
+class Retained(Protocol):
+    """The log's tail: consecutive chosen values through the last one delivered."""
+
+    @property
+    def low(self) -> int:
+        """The oldest instance retained; `next` when there is none."""
+        ...
+
+    @property
+    def next(self) -> int:
+        """Behind the newest instance retained."""
+        ...
+
+    def append(self, chosen: Chosen) -> None:
+        """Takes the next values."""
+        ...
+
+    def since(self, first: int) -> Iterator[Chosen]:
+        """The values from an instance on, in order; Trimmed when it is no longer retained.
+
+        The iterator is over as soon as the log changes: take what is wanted without an await.
+        """
+        ...
+
+    def value(self, instance: int) -> bytes:
+        """What was chosen in an instance, raw; Trimmed or LookupError when it is not here."""
+        ...
+
+    def hold(self, first: int | None) -> None:
+        """Keeps the values from an instance on beyond the usual bound.
+
+        It is then up to `p4xos.retained.HELD_FACTOR` times as large: a peer that fetches a snapshot
+        needs what is chosen meanwhile. None: no peer does.
+        """
         ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
 
 from p4xos.effects import Chosen
 from p4xos.errors import Trimmed
@@ -16,43 +15,6 @@ BATCH_BYTES = 440
 in each it is most of all."""
 HELD_FACTOR = 4
 """How much more is kept while a peer fetches a snapshot."""
-
-
-@runtime_checkable
-class Retained(Protocol):
-    """Consecutive chosen values through the last one delivered."""
-
-    @property
-    def low(self) -> int:
-        """The oldest instance retained; `next` when there is none."""
-        ...
-
-    @property
-    def next(self) -> int:
-        """Behind the newest instance retained."""
-        ...
-
-    def append(self, chosen: Chosen) -> None:
-        """Takes the next values."""
-        ...
-
-    def since(self, first: int) -> Iterator[Chosen]:
-        """The values from an instance on, in order; Trimmed when it is no longer retained.
-
-        The iterator is over as soon as the log changes: take what is wanted without an await.
-        """
-        ...
-
-    def value(self, instance: int) -> bytes:
-        """What was chosen in an instance, raw; Trimmed or LookupError when it is not here."""
-        ...
-
-    def hold(self, first: int | None) -> None:
-        """Keeps the values from an instance on beyond the usual bound, up to HELD_FACTOR times it.
-
-        A peer that fetches a snapshot needs what is chosen meanwhile; None: no peer does.
-        """
-        ...
 
 
 class RetainedLog:
@@ -96,7 +58,7 @@ class RetainedLog:
             self._bytes -= _bytes_of(self._chunks.popleft())
 
     def hold(self, first: int | None) -> None:
-        """Keeps the values from an instance on beyond the bound; see `Retained.hold`."""
+        """Keeps the values from an instance on beyond the bound; see `p4xos.log.Retained`."""
         self._held = first
 
     def since(self, first: int) -> Iterator[Chosen]:

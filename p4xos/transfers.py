@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import trio
 
-from p4xos.application import Application, WritingOut
+from p4xos.application import Application
+from p4xos.log import WritingOut
 from p4xos.remote_errors import Refused
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,9 @@ from p4xos.config import Cluster
 from p4xos.effects import Chosen, Delivery
 from p4xos.envelope import ENVELOPE_BYTES, open_value, seal
 from p4xos.errors import NoQuorum, P4xosError, Trimmed
+from p4xos.log import Retained
 from p4xos.logstore import LogStore, LogStoreError, Retention
-from p4xos.retained import Retained, RetainedLog
+from p4xos.retained import RetainedLog
 from p4xos.roles.sessions import Sessions
 from p4xos.tables import ConfigError
 
