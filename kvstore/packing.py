@@ -122,11 +122,13 @@ def split_transaction(command: Command) -> tuple[list[Watched], list[Command]]:
       BadValue: anything else.
     """
     try:
-        watched = [Watched(*place) for place in msgpack.unpackb(command[1])]
+        places: list[Any] = msgpack.unpackb(command[1])
         commands: list[Command] = [msgpack.unpackb(packed) for packed in command[2:]]
         b"".join(chain.from_iterable(commands))
-        b"".join([key for _, key, _ in watched])
-        numbers = {type(n) for database, _, mark in watched for n in (database, mark)}
+        b"".join([key for _, key, _ in places])
+        # As they came, not as a `Watched` of them says: True is no number here.
+        numbers = {type(n) for database, _, mark in places for n in (database, mark)}
+        watched = [Watched(*place) for place in places]
     except Exception as error:
         raise BadValue(str(error)) from None
     if not all(commands) or set(map(type, commands)) - {list} or numbers - {int}:

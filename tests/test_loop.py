@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +10,7 @@ import trio
 import trio.testing
 
 from p4xos import wire
+from p4xos.config import Cluster
 from p4xos.driver import Directory, Driver
 from p4xos.effects import ACCEPTORS, LEARNERS, Delivery, Effects, Role, To
 from p4xos.errors import P4xosError
@@ -119,13 +119,9 @@ class World:
             LEARNERS: [LEARNER, FAR],
             To(Role.COORDINATOR, 0): [COORDINATOR],
         }
-        directory = cast(
-            "Directory",
-            SimpleNamespace(
-                addresses=lambda to: addresses.get(to, []),
-                peers={FAR: Peer(CLUSTER, 0, everything)},
-            ),
-        )
+        directory = Directory(Cluster.template(1, base_port=9001))
+        directory.peers = {FAR: Peer(CLUSTER, 0, everything)}
+        directory._addresses = addresses
         self.loop = Loop(linger_s=0.0, clock=self._clock)
         self.handle: Callable[[Effects, float], Effects | None] = lambda effects, now: None
         self.drivers: dict[str, Driver] = {}
