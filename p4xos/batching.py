@@ -9,6 +9,7 @@ a role's scalar path takes. Order is kept: runs are acted on one after the other
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -135,6 +136,28 @@ def _split_one_by_one(rows: Rows, window: int) -> list[Run]:
 def _run(rows: Rows, start: int, stop: int) -> Run:
     fields = HEADER_STRUCT.unpack_from(rows[start, :HEADER_BYTES].data)
     return Run(start, stop, fields[1], fields[4], fields[5], fields[6], fields[7], fields[10])
+
+
+JOINED_ROWS = 64
+"""Batches of fewer rows are joined: a larger one costs more to copy than a step to begin."""
+
+
+def joined(batches: Sequence[Rows]) -> Iterator[Rows]:
+    """The same rows in the same order, small neighbours of one stride as one batch."""
+    if len(batches) == 1:
+        yield batches[0]
+        return
+    some: list[Rows] = []
+    for rows in batches:
+        if some and (len(rows) >= JOINED_ROWS or rows.shape[1] != some[0].shape[1]):
+            yield np.concatenate(some) if len(some) > 1 else some[0]
+            some = []
+        some.append(rows)
+        if len(rows) >= JOINED_ROWS:
+            yield rows
+            some = []
+    if some:
+        yield np.concatenate(some) if len(some) > 1 else some[0]
 
 
 def split_where_changes(key: NDArray[np.generic]) -> list[tuple[int, int]]:

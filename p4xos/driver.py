@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from p4xos import wire
+from p4xos.batching import joined
 from p4xos.config import Cluster
 from p4xos.effects import SENDS, Effects, Role, To
 from p4xos.net import Address, Network
@@ -146,7 +147,8 @@ class Driver:
         self.timed = False  # something was due when the loop looked
         self.taken_bytes = 0  # of messages, by the last turn
         self.unhurried = unhurried
-        self.defer_s = 0.0  # how long the loop lets messages wait; its own to set
+        self.defer_s = 0.0  # how long the loop lets messages wait; its own to set, as is
+        self.defer_bytes = 0  # how many at most
         self.waiting = False  # in the loop's list of drivers that have something to do
         self._storage = storage
         self._handle = handle
@@ -166,24 +168,32 @@ class Driver:
         """One turn: everything that has arrived and everything that is due."""
         effects = Effects.none()
         self.taken_bytes = 0
-        while self.inbox:
-            rows = self.inbox.popleft()
-            self.taken_bytes += rows.nbytes
-            effects.extend(self.role.step(rows, now))
+        if self.inbox:
+            near = list(self.inbox)
+            self.inbox.clear()
+            for rows in joined(near):
+                self.taken_bytes += rows.nbytes
+                effects.extend(self.role.step(rows, now))
         # What has come is acted on before what is due: while another role of this process synced,
         # an answer or a heartbeat may have come, and is not to be taken for one that did not.
         timed, self.timed = self.timed, False
         if self.readable or timed:
             self.readable = False
+            # By source, as datagrams of two may come in any order: what one of them has sent in
+            # many pieces is then one step.
+            arrived: dict[Address, list[Rows]] = {}
             for rows, source in self.network.receive_nowait():
-                self.taken_bytes += rows.nbytes
+                arrived.setdefault(source, []).append(rows)
+            for source, batches in arrived.items():
                 peer = self.directory.peers.get(source)
-                if peer is None:
-                    self.drops["foreign_address"] += len(rows)
-                    continue
-                rows = wire.decode_untrusted(rows, peer, self.drops)
-                if len(rows):
-                    effects.extend(self.role.step(rows, now))
+                for rows in joined(batches):
+                    self.taken_bytes += rows.nbytes
+                    if peer is None:
+                        self.drops["foreign_address"] += len(rows)
+                        continue
+                    rows = wire.decode_untrusted(rows, peer, self.drops)
+                    if len(rows):
+                        effects.extend(self.role.step(rows, now))
         if timed and self.due(now):
             effects.extend(self.role.tick(now))
         self._pay(effects, now)

@@ -4,7 +4,10 @@ Strategy. Values are stored as they were chosen, a stretch of them under one key
 is a handful of puts whatever the number of its values. Beside each stretch stands a mark for each
 value: delivered as it is, delivered joined (the last fragment of a command, whose payload has a key
 of its own), or not delivered (no-op, duplicate, OPEN, fragment). Everything of a batch, the
-position and the learner's state are one `WriteBatch` (docs/traps.md, 14).
+position and the learner's state are one `WriteBatch` (docs/traps.md, 14). Batches that follow one
+another closely share one: what is applied is written when somebody reads it or has it made
+durable, when WRITE_BYTES have gathered, and when a segment ends. What a crash takes along the
+acceptors still have, since no checkpoint has told of it.
 
 Retention is by segments, as in the acceptor's log: stretches of the log of about a 32nd of the
 bound, dropped whole, oldest first, by one range deletion. `low` is where the oldest begins.
@@ -46,6 +49,8 @@ from p4xos.write_ahead import WRITE_BUFFER_BYTES, WriteAhead
 FORMAT = 2
 STRETCH_BYTES = 256 << 10
 """Of values under one key: what one look at a single value has to read."""
+WRITE_BYTES = 256 << 10
+"""Applied and not written at most: a crash has as much fetched again."""
 SEGMENTS = 32
 """How many segments make up the retained log: it exceeds its bound by one of them at most."""
 
@@ -57,6 +62,9 @@ _U32 = struct.Struct(">I")
 _META_FORMAT, _META_POSITION = b"\x00format", b"\x00position"
 _META_LEARNER, _META_SEGMENTS = b"\x00learner", b"\x00segments"
 _STRETCH, _PAYLOAD = b"c", b"j"
+
+_Applied = tuple[Chosen, Sequence[tuple[Delivery, int | None]]]
+"""What was chosen, and what of it, or of more, was delivered."""
 
 
 class LogStoreError(P4xosError):
@@ -115,7 +123,7 @@ class LogStore:
         self._segments: list[tuple[int, int]] = []  # (first instance, bytes), but the newest
         self._newest = (1, 0)
         self._held: int | None = None
-        self._pending: list[Chosen] = []  # given by `append`, written by the next `apply`
+        self._pending: list[Chosen] = []  # given by `append`, taken by the next `apply`
         self._applied_more = trio.Event()
         self._writing_out = threading.Lock()  # RocksDB must not be closed in the middle of it
         try:
@@ -159,6 +167,7 @@ class LogStore:
             batch.put(_META_FORMAT, _FORMAT.pack(FORMAT, self.cluster))
             self._write(batch)
             self._flush()
+            self._forget_unwritten()
             return
         version, cluster = _FORMAT.unpack(found)
         if version != FORMAT:
@@ -175,6 +184,7 @@ class LogStore:
             self.applied, newest_first, newest_bytes = _POSITION.unpack(position)
             self._newest = (newest_first, newest_bytes)
         self._synced = self.applied
+        self._forget_unwritten()
         self.low = (self._segments or [self._newest])[0][0]
 
     def close(self) -> None:
@@ -193,6 +203,7 @@ class LogStore:
 
     def learner_state(self) -> Mapping[bytes, bytes]:
         """The learner's records that `apply` stored beside `applied`."""
+        self._write_applied()
         try:
             return checkpointed.read(self._database, _META_LEARNER)
         except Exception as error:
@@ -208,30 +219,51 @@ class LogStore:
         through: int,
         learner_state: Mapping[bytes, bytes | None],
     ) -> None:
-        """Writes the appended values in one piece, then tells whoever submitted or waits.
+        """Takes the appended values in one piece, then tells whoever submitted or waits.
 
         Raises:
-          LogStoreError: the write failed. The store must not be used any more.
+          LogStoreError: a write failed. The store must not be used any more.
         """
         assert through >= self.applied, "the applied instance never goes back"
-        batch = WriteBatch(raw_mode=True)
-        written = 0
-        for chosen in self._pending:
-            for stretch in split_chosen(chosen, STRETCH_BYTES):
-                written += self._put_stretch(batch, stretch, deliveries)
+        self._unwritten += [(chosen, deliveries) for chosen in self._pending]
+        self._unwritten_bytes += sum(chosen.values.nbytes for chosen in self._pending)
+        self._unwritten_state.update(learner_state)
         self._pending.clear()
-        self._retain(batch, through, written)
-        checkpointed.write(batch, _META_LEARNER, learner_state)
-        batch.put(_META_POSITION, _POSITION.pack(through, *self._newest))
-        checkpointed.write(batch, b"", dict(self._records(through)))
-        self._write(batch)
         self.applied = through
+        bytes_max, instances_max = self.retention
+        if (
+            self._unwritten_bytes >= min(WRITE_BYTES, bytes_max // SEGMENTS)
+            or through - self._written >= instances_max // SEGMENTS
+        ):
+            self._write_applied()
         for delivery, ticket in deliveries:
             if ticket is not None:
                 self.submissions.delivered(ticket, delivery.instance, len(delivery.lengths))
         self._tell()
 
-    def _records(self, through: int) -> Iterable[tuple[bytes, bytes | None]]:
+    def _write_applied(self) -> None:
+        """Writes all that is applied, with the position, in one piece."""
+        if self._written == self.applied:
+            return
+        batch = WriteBatch(raw_mode=True)
+        size = 0
+        for chosen, deliveries in _joined(self._unwritten):
+            for stretch in split_chosen(chosen, STRETCH_BYTES):
+                size += self._put_stretch(batch, stretch, deliveries)
+        self._retain(batch, self.applied, size)
+        checkpointed.write(batch, _META_LEARNER, self._unwritten_state)
+        batch.put(_META_POSITION, _POSITION.pack(self.applied, *self._newest))
+        checkpointed.write(batch, b"", dict(self._records()))
+        self._write(batch)
+        self._forget_unwritten()
+
+    def _forget_unwritten(self) -> None:
+        self._unwritten: list[_Applied] = []
+        self._unwritten_bytes = 0
+        self._unwritten_state: dict[bytes, bytes | None] = {}
+        self._written = self.applied
+
+    def _records(self) -> Iterable[tuple[bytes, bytes | None]]:
         """What a store that is built on this one writes with a batch; None: what it removes."""
         return ()
 
@@ -302,6 +334,7 @@ class LogStore:
         """
         through = self.applied
         if through > self._synced:
+            self._write_applied()
             self._flush()
             try:
                 if self._reached is not None:
@@ -327,6 +360,7 @@ class LogStore:
 
     def snapshot(self, directory: Path) -> int:
         """Writes a consistent copy into `directory`, which must not exist; returns its instance."""
+        self._write_applied()
         try:
             self._log.sync()  # the checkpoint begins a new log: see `write_ahead`
             Checkpoint(self._database).create_checkpoint(str(directory))
@@ -454,6 +488,7 @@ class LogStore:
             raise Trimmed(first, self.low)
         if first > self.applied:
             return
+        self._write_applied()
         try:
             iterator = self._database.iter()
             iterator.seek_for_prev(_STRETCH + _U64.pack(first))
@@ -497,6 +532,39 @@ class LogStore:
             self._log.sync()
         except Exception as error:
             raise LogStoreError(self.directory, explain(error)) from error
+
+
+def _joined(applied: list[_Applied]) -> Iterator[_Applied]:
+    """The same with those that follow one another as one, up to about STRETCH_BYTES."""
+    some: list[_Applied] = []
+    width = count = 0
+    for chosen, deliveries in applied:
+        width = max(width, chosen.values.shape[1])
+        count += len(chosen.lengths)
+        if some and width * count > STRETCH_BYTES:
+            yield _join(some)
+            some = []
+            count, width = chosen.values.shape
+        some.append((chosen, deliveries))
+    if some:
+        yield _join(some)
+
+
+def _join(some: list[_Applied]) -> _Applied:
+    if len(some) == 1:
+        return some[0]
+    lengths = np.concatenate([chosen.lengths for chosen, _ in some])
+    width = max(chosen.values.shape[1] for chosen, _ in some)
+    values = np.zeros((len(lengths), width), np.uint8)
+    row = 0
+    for chosen, _ in some:
+        count, own = chosen.values.shape
+        values[row : row + count, :own] = chosen.values
+        row += count
+    # What one call has applied of several stretches is to be looked through once.
+    told = {id(deliveries): deliveries for _, deliveries in some}
+    deliveries = [delivery for those in told.values() for delivery in those]
+    return Chosen(some[0][0].instance, values, lengths), deliveries
 
 
 def _is_fragment(stretch: Chosen, row: int) -> bool:

@@ -42,11 +42,13 @@ LINGER_S = 0.001
 """How long a replica's inbox may wait after a submission from outside a turn: in it is the vote of
 this process' acceptor, which decides nothing before others' votes come, and they wake the loop."""
 
-DEFER_S = 0.005
+DEFER_S = 0.01
 """How long a replica's messages may wait where nobody waits for what they decide: votes of several
 turns of the cluster then cost one step."""
 DEFER_BYTES = 64 * 1024
-"""Taken at once after such a wait, and the next one is shorter: socket buffers may be small."""
+DEFER_PART = 16
+"""Taken at once after such a wait, and the next one is shorter: what a small socket buffer holds,
+or this part of one that the kernel granted."""
 
 
 class Loop:
@@ -86,6 +88,8 @@ class Loop:
         self._epoll.register(descriptor, select.EPOLLIN)
         driver.attach(self)
         driver.defer_s = DEFER_S
+        granted = driver.network.receive_buffer_bytes
+        driver.defer_bytes = max(DEFER_BYTES, granted // DEFER_PART)
 
     def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
         """Calls an application between two turns, whenever its descriptor is readable."""
@@ -178,9 +182,9 @@ class Loop:
             self.fail(error)
             raise
         if driver.unhurried is not None:
-            if driver.taken_bytes > DEFER_BYTES:
+            if driver.taken_bytes > driver.defer_bytes:
                 driver.defer_s /= 2
-            elif driver.taken_bytes < DEFER_BYTES // 4:
+            elif driver.taken_bytes < driver.defer_bytes // 4:
                 driver.defer_s = min(driver.defer_s * 2, DEFER_S)
 
     def fail(self, error: BaseException) -> None:

@@ -65,6 +65,7 @@ class Network(Protocol):
     """What a driver needs of a network; UdpEndpoint is the real one."""
 
     counters: dict[str, int]
+    receive_buffer_bytes: int
 
     def receive_nowait(self) -> list[Received]:
         """What has arrived, bounded; the rows are valid until the next call."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p4xos import wire
-from p4xos.batching import split_runs, split_where_changes
+from p4xos.batching import JOINED_ROWS, joined, split_runs, split_where_changes
 from p4xos.wire import Message, Type
 
 WINDOW = 8
@@ -88,3 +90,17 @@ def test_stretches_of_equal_keys(keys: list[int]) -> None:
     assert [k for start, stop in parts for k in keys[start:stop]] == keys
     assert all(len(set(keys[start:stop])) == 1 for start, stop in parts)
     assert all(keys[a - 1] != keys[a] for a, _ in parts[1:])
+
+
+@given(st.lists(st.tuples(st.integers(1, 2 * JOINED_ROWS), st.sampled_from([40, 48])), max_size=8))
+@settings(max_examples=50)
+def test_joined_batches_have_the_same_rows_in_the_same_order(shapes: list[tuple[int, int]]) -> None:
+    batches = [np.full(shape, k, np.uint8) for k, shape in enumerate(shapes)]
+    found = list(joined(batches))
+    assert [bytes(row) for rows in found for row in rows] == [
+        bytes(row) for rows in batches for row in rows
+    ]
+    assert all(rows.base is None and len(rows) for rows in found)
+    for rows, following in pairwise(found):
+        small = max(len(rows), len(following)) < JOINED_ROWS
+        assert not small or rows.shape[1] != following.shape[1]

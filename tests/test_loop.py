@@ -34,6 +34,7 @@ class FakeNetwork:
 
     def __init__(self, address: Address, happened: list[str]) -> None:
         self.counters: dict[str, int] = {}
+        self.receive_buffer_bytes = 0
         self.address = address
         self.sent: list[tuple[Rows, list[Address]]] = []
         self._happened = happened

@@ -13,11 +13,13 @@ import trio
 
 from p4xos.compat.libpaxos import gateway as gateway_module
 from p4xos.compat.libpaxos.connection import Stream
+from p4xos.compat.libpaxos.gateway import Port, majorities
 from p4xos.compat.libpaxos.packs import Values
 from p4xos.framing import FrameStream
 from p4xos.local import LocalClient
 from p4xos.logstore import Retention
 from p4xos.packing import pack_delivered, pack_payloads, unpack_delivered_untrusted
+from p4xos.tables import Address
 from tests.libpaxos.peers import (
     FrameClient,
     Gateways,
@@ -399,3 +401,36 @@ async def test_many_connections_are_told_alike(tmp_path: Path) -> None:
         gateway = cluster["n1"].gateway
         await until(lambda: gateway.status()["connections"] == 0)
         assert gateway.learners == 0
+
+
+async def test_what_came_through_a_gateway_it_tells_as_a_majority(tmp_path: Path) -> None:
+    """A learner waits for one gateway; the others tell as their own acceptors, a little later."""
+    conf = new_conf(proposers=3)
+    async with (
+        gateways(tmp_path, 3, conf=conf) as cluster,
+        Peer.connect(conf.acceptors[0]) as other, Peer.connect(conf.acceptors[1]) as own,
+    ):  # fmt: skip
+        await until(lambda: all(cluster[name].gateway._live for name in ("n1", "n2")))
+        await own.submit(b"a", b"b")
+        told = [await own.accepted() for _ in range(4)]
+        assert sorted(told) == [(0, 1, b"a"), (0, 2, b"b"), (1, 1, b"a"), (1, 2, b"b")]
+        assert [await other.accepted() for _ in range(2)] == [(0, 1, b"a"), (0, 2, b"b")]
+
+
+@pytest.mark.parametrize(
+    ("own", "acceptors", "told"),
+    [
+        ([0], 3, {0: (0, 1)}),
+        ([2], 3, {2: (2, 0)}),
+        ([1, 4], 6, {1: (1, 0, 2), 4: (4,)}),
+        ([0, 1, 2], 3, {0: (0,), 1: (1,), 2: (2,)}),
+        ([0], 1, {0: (0,)}),
+        ([], 3, {}),
+    ],
+)
+def test_a_majority_is_the_own_acceptors_and_as_many_others_as_it_takes(
+    own: list[int], acceptors: int, told: dict[int, tuple[int, ...]]
+) -> None:
+    address = Address("127.0.0.1", 1)
+    ports = [Port(address, k) for k in own] + [Port(address, None)]
+    assert majorities(ports, acceptors) == told

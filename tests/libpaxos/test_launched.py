@@ -14,6 +14,7 @@ from p4xos.config import Cluster
 from p4xos.creation import CLUSTER_NAME
 from tests.libpaxos.launched import launched
 from tests.libpaxos.peers import FrameClient, Learner, Peer
+from tests.service.clusters import PATIENCE_S, POLL_S
 
 
 async def submitted(learner: Learner, peer: Peer, values: list[bytes]) -> None:
@@ -21,6 +22,13 @@ async def submitted(learner: Learner, peer: Peer, values: list[bytes]) -> None:
     wanted = len(learner.delivered) + len(values)
     await peer.submit(*values)
     await learner.wait(wanted)
+
+
+async def next_iid(client: FrameClient) -> int:
+    await client.say({"ask": "status", "id": 1})
+    status = (await client.hear())[0]["status"]
+    assert isinstance(status, dict)
+    return int(status["next_iid"])
 
 
 async def test_one_command_runs_all_and_outlives_its_coordinator(tmp_path: Path) -> None:
@@ -38,10 +46,10 @@ async def test_one_command_runs_all_and_outlives_its_coordinator(tmp_path: Path)
             values = sorted(int(value) for _, value in learner.delivered)
             assert values == list(range(200))
             async with FrameClient.connect(conf.proposers[2]) as client:
-                await client.say({"ask": "status", "id": 1})
-                status = (await client.hear())[0]["status"]
-                assert isinstance(status, dict)
-                assert status["next_iid"] == 201
+                with trio.fail_after(PATIENCE_S):  # nobody waits for what this one learns
+                    while await next_iid(client) < 201:
+                        await trio.sleep(POLL_S)
+                assert await next_iid(client) == 201
             nursery.cancel_scope.cancel()
         directory = tmp_path / "paxos-data"
         told = await trio.to_thread.run_sync(

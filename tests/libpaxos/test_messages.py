@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -93,9 +95,16 @@ def test_runs_of_equal_lengths_go_as_one_array(
 def test_accepted_is_what_msgpack_makes(first: int, told: list[bytes], acceptor: int) -> None:
     first = min(first, 2**32 - len(told))
     lengths = b"".join(len(value).to_bytes(4) for value in told)
-    found = encode_accepted(acceptor, Values(first, lengths, b"".join(told)))
+    values = Values(first, lengths, b"".join(told))
     wanted = [packed(3, acceptor, first + k, 1, 1, value) for k, value in enumerate(told)]
-    assert found == b"".join(wanted)
+    assert encode_accepted((acceptor,), values) == b"".join(wanted)
+    other = (acceptor + 1) % 10
+    both = encode_accepted((acceptor, other), values)
+    wanted += [packed(3, other, first + k, 1, 1, value) for k, value in enumerate(told)]
+    assert sorted(msgpack.Unpacker(io.BytesIO(both), raw=False)) == sorted(
+        msgpack.Unpacker(io.BytesIO(b"".join(wanted)), raw=False)
+    )
+    assert len(both) == sum(map(len, wanted))
 
 
 def test_values_of_an_older_msgpack_are_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from p4xos.effects import Chosen, Delivery
 from p4xos.envelope import ENVELOPE_BYTES, open_value, seal
 from p4xos.errors import NoQuorum, P4xosError, Trimmed
 from p4xos.log import Retained
-from p4xos.logstore import LogStore, LogStoreError, Retention
+from p4xos.logstore import WRITE_BYTES, LogStore, LogStoreError, Retention
 from p4xos.retained import RetainedLog
 from p4xos.roles.sessions import Sessions
 from p4xos.tables import ConfigError
@@ -99,6 +100,7 @@ def test_an_unsynced_write_is_whole_or_not_there(tmp_path: Path) -> None:
         feeder.feed(feeder.values(5))
     assert store.sync() == store.applied
     feeder.feed(feeder.values(5))
+    assert store.value(store.applied)  # what is read is written first
     shutil.copytree(tmp_path / "log", tmp_path / "crashed")
     logs = sorted((tmp_path / "crashed").glob("generation-*/*.log"))
     for cut in (1, 50, 100):
@@ -110,6 +112,31 @@ def test_an_unsynced_write_is_whole_or_not_there(tmp_path: Path) -> None:
         assert again.learner_state() == {b"table": b"state %d" % (again.applied + 1)}
         assert read_all(again) == [v for v in feeder.delivered if v[0] <= again.applied]
         again.close()
+    store.close()
+
+
+def test_batches_that_follow_one_another_are_written_together(tmp_path: Path) -> None:
+    """Nobody sees that: reading and syncing write first, and a crash takes whole batches along."""
+    store = LogStore(tmp_path / "log", 7)
+    feeder = Feeder(store)
+    feeder.feed(feeder.values(3))
+    store.sync()
+    synced = store.applied
+    for size in (10, 300, 20):
+        feeder.feed(feeder.values(4, size))
+    feeder.feed(feeder.command([b"x" * 50, b"y" * 50, b"z"]))
+    shutil.copytree(tmp_path / "log", tmp_path / "crashed")
+    with closing(LogStore(tmp_path / "crashed", 7)) as crashed:
+        assert crashed.applied == synced
+        assert read_all(crashed) == [v for v in feeder.delivered if v[0] <= synced]
+    assert read_all(store) == feeder.delivered
+    shutil.copytree(tmp_path / "log", tmp_path / "later")
+    with closing(LogStore(tmp_path / "later", 7)) as later:
+        assert later.applied == store.applied
+        assert read_all(later) == feeder.delivered
+    while store._unwritten:  # a write comes by itself as well
+        feeder.feed(feeder.values(20, 1000))
+        assert store._unwritten_bytes < WRITE_BYTES
     store.close()
 
 

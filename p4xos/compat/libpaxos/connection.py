@@ -33,10 +33,11 @@ Dialect = Literal["libpaxos", "frames"]
 class Stream:
     """How far a learner has been told."""
 
-    __slots__ = ("backfill", "cursor", "encode", "group", "last", "live", "start")
+    __slots__ = ("backfill", "cursor", "encode", "encode_own", "group", "last", "live", "start")
 
     def __init__(
-        self, group: object, cursor: int, encode: Callable[[Values], bytes], last: int
+        self, group: object, cursor: int, encode: Callable[[Values], bytes], last: int,
+        encode_own: Callable[[Values], bytes] | None = None,
     ) -> None:
         """Begins somewhere.
 
@@ -45,9 +46,11 @@ class Stream:
           cursor: the first iid to tell.
           encode: makes bytes of values.
           last: the last iid that can be told.
-        """
+          encode_own: the same of values that came through this gateway; as `encode` if None.
+        """  # fmt: skip
         self.group = group
         self.encode = encode
+        self.encode_own = encode_own or encode
         self.last = last
         self.start = cursor
         """All from here to `cursor` has been told on this connection."""

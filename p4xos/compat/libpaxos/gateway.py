@@ -112,7 +112,8 @@ class Gateway:
 
     def __init__(
         self, replicated: ReplicatedLog, store: PackStore, ports: Sequence[Port], waits: Waits, *,
-        cluster: int, node: str, nodelay: bool = True, last_iid: int = LIBPAXOS_LAST,
+        acceptors: int, cluster: int, node: str, nodelay: bool = True,
+        last_iid: int = LIBPAXOS_LAST,
         awaited: Callable[[bool], None] = lambda some: None,
     ) -> None:
         """Listens, and does nothing more until `run`.
@@ -122,11 +123,12 @@ class Gateway:
           store: what it delivers to.
           ports: where to listen.
           waits: the node.
+          acceptors: how many the `paxos.conf` has.
           cluster: its id, for clients that ask.
           node: its name.
           nodelay: TCP_NODELAY of connections.
           last_iid: the last one that libpaxos' clients are told of.
-          awaited: told whether anybody waits here for what others submit.
+          awaited: told whether anybody here waits for what others submit.
 
         Raises:
           PortTaken: an address cannot be had.
@@ -135,9 +137,12 @@ class Gateway:
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.submitter = Submitter(replicated, store, self.counters, self._wake_up)
         self.ports = list(ports)
+        self._majorities = majorities(self.ports, acceptors)
         self.last_iid = last_iid
         self.learners = 0
         """Connections that are told what is delivered."""
+        self._frame_learners = 0
+        """Of those, clients of this project's own: they hear from one gateway only."""
         self._awaited = awaited
         self._command_bytes_max = replicated.max_command_bytes
         self._value_max = min(VALUE_BYTES_MAX, self.submitter.value_bytes_max)
@@ -266,6 +271,7 @@ class Gateway:
         first, self._head = self._head, self.store.next_iid
         if first == self._head:
             return
+        own = self.submitter.take_settled()
         values = None  # a batch too large for a connection to hold is told to each as it takes it
         with suppress(Trimmed):  # or a snapshot took its place
             found = joined(self.store.values(first, OUTPUT_BYTES))
@@ -279,7 +285,7 @@ class Gateway:
                     self._fall_behind(connection)
                     self._go_on(connection)
                     continue
-                data = data or stream.encode(values)
+                data = data or (stream.encode_own if own else stream.encode)(values)
                 connection.tell(data)
                 stream.cursor = self._head
                 self._send(connection)
@@ -327,12 +333,11 @@ class Gateway:
             connection.mask = select.EPOLLIN
             self._epoll.register(sock.fileno(), connection.mask)
             if port.acceptor is not None:
-                stream = Stream(
-                    port.acceptor, self._newest(),
-                    partial(encode_accepted, port.acceptor), self.last_iid,
+                connection.stream = Stream(
+                    port.acceptor, self._newest(), partial(encode_accepted, (port.acceptor,)),
+                    self.last_iid, partial(encode_accepted, self._majorities[port.acceptor]),
                 )  # fmt: skip
-                connection.stream = stream
-                self._note_learner(+1)
+                self.learners += 1
                 self._silent.append((now + GRACE_S, connection))
                 self._came.set()
         if self._listeners.shortage:
@@ -355,15 +360,22 @@ class Gateway:
         connection.sock.close()
         connection.out.clear()
         connection.input = b""
-        if connection.stream is not None:
-            self._note_learner(-1)
+        self._drop_stream(connection)
         if connection.trimmed is not None:
             self._hold_anew()
 
-    def _note_learner(self, more: int) -> None:
-        """Deliveries need not hurry where nobody is told of them."""
-        self.learners += more
-        self._awaited(self.learners > 0)
+    def _drop_stream(self, connection: Connection) -> None:
+        if connection.stream is None:
+            return
+        connection.stream = None
+        self.learners -= 1
+        if connection.dialect == "frames":
+            self._note_frame_learner(-1)
+
+    def _note_frame_learner(self, more: int) -> None:
+        """What others submit need not hurry where nobody waits for it here."""
+        self._frame_learners += more
+        self._awaited(self._frame_learners > 0)
 
     def _lose(self, connection: Connection) -> None:
         self.counters["lost_connections"] += 1
@@ -477,13 +489,13 @@ class Gateway:
         if before:
             data = connection.input + data
         if connection.dialect is None:
-            connection.dialect = "frames" if data[0] == frames.FIRST_BYTE else "libpaxos"
-            if connection.dialect == "frames":
+            if data[0] == frames.FIRST_BYTE:
+                self._drop_stream(connection)
+                connection.dialect = "frames"
+            else:
+                connection.dialect = "libpaxos"
                 if connection.stream is not None:
-                    connection.stream = None
-                    self._note_learner(-1)
-            elif connection.stream is not None:
-                self._lagging[connection] = None
+                    self._lagging[connection] = None
         try:
             if connection.dialect == "frames":
                 used = self._read_frames_untrusted(connection, data)
@@ -630,7 +642,8 @@ class Gateway:
             connection.stream = Stream(
                 "frames", first or self.store.next_iid, frames.encode_delivered, FRAMES_LAST
             )
-            self._note_learner(+1)
+            self.learners += 1
+            self._note_frame_learner(+1)
             self._lagging[connection] = None
             if not first:  # it knows where it begins before it submits anything
                 head = {"next": self.store.next_iid}
@@ -668,6 +681,19 @@ class Gateway:
             "clients": len(self.store.clients),
             "counters": dict(self.counters),
         }
+
+
+def majorities(ports: Sequence[Port], acceptors: int) -> dict[int, tuple[int, ...]]:
+    """As which acceptors to speak at each acceptor's port, so that all of them are a majority.
+
+    Args:
+      ports: of one gateway.
+      acceptors: how many there are.
+    """
+    own = [port.acceptor for port in ports if port.acceptor is not None]
+    lacking = max(acceptors // 2 + 1 - len(own), 0)
+    others = [k for k in range(acceptors) if k not in own][:lacking]
+    return {k: (k, *others) if k == own[0] else (k,) for k in own}
 
 
 def _listen(address: Address) -> socket.socket:

@@ -18,7 +18,7 @@ array; what it does not fit goes message by message.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -242,9 +242,9 @@ def encode(message: Message) -> bytes:
     return b"".join(parts)
 
 
-def encode_accepted(acceptor: int, values: Values) -> bytes:
-    """ACCEPTED of an acceptor for each value; their instances are at most IID_MAX."""
-    return b"".join(_parts_of_accepted(acceptor, values))
+def encode_accepted(acceptors: Sequence[int], values: Values) -> bytes:
+    """ACCEPTED of each of these acceptors for each value; their instances are at most IID_MAX."""
+    return b"".join(_parts_of_accepted(acceptors, values))
 
 
 _NUMBER_FORMS: tuple[tuple[int, bytes, str], ...] = (
@@ -253,8 +253,7 @@ _NUMBER_FORMS: tuple[tuple[int, bytes, str], ...] = (
 """(Behind the last number, what stands in front of it, how it is written)."""
 
 
-def _parts_of_accepted(acceptor: int, values: Values) -> Iterator[bytes]:
-    head = bytes((0x96, Kind.ACCEPTED, acceptor))
+def _parts_of_accepted(acceptors: Sequence[int], values: Values) -> Iterator[bytes]:
     ballots = bytes((BALLOT, BALLOT))
     for stop, prefix, form in _NUMBER_FORMS:
         if values.first >= stop:
@@ -262,17 +261,22 @@ def _parts_of_accepted(acceptor: int, values: Values) -> Iterator[bytes]:
         some = values.before(stop)
         length, count = some.lengths[:LENGTH_BYTES], some.size
         if count >= BLOCK_VALUES and some.lengths == length * count:
-            yield _block_of_accepted(head + prefix, form, ballots, some)
+            yield from _blocks_of_accepted(acceptors, prefix, form, ballots, some)
         else:
             for iid, value in some.each():
-                yield b"".join((head, encode_number(iid), ballots, encode_value(value)))
+                tail = b"".join((encode_number(iid), ballots, encode_value(value)))
+                for acceptor in acceptors:
+                    yield bytes((0x96, Kind.ACCEPTED, acceptor)) + tail
         if some.next == values.next:
             return
         values = values.since(some.next)
 
 
-def _block_of_accepted(head: bytes, form: str, ballots: bytes, values: Values) -> bytes:
-    """Messages that differ in instance and value only."""
+def _blocks_of_accepted(
+    acceptors: Sequence[int], prefix: bytes, form: str, ballots: bytes, values: Values
+) -> Iterator[bytes]:
+    """Messages that differ in instance and value only, acceptor by acceptor."""
+    head = bytes((0x96, Kind.ACCEPTED, acceptors[0])) + prefix
     count, length = values.size, int.from_bytes(values.lengths[:LENGTH_BYTES], "big")
     number_bytes = np.dtype(form).itemsize
     tail = ballots + _value_head(length)
@@ -284,7 +288,9 @@ def _block_of_accepted(head: bytes, form: str, ballots: bytes, values: Values) -
     rows[:, len(head) : behind_number] = numbers.view(np.uint8).reshape(count, number_bytes)
     rows[:, behind_number:behind_tail] = np.frombuffer(tail, np.uint8)
     rows[:, behind_tail:] = np.frombuffer(values.data, np.uint8).reshape(count, length)
-    return rows.tobytes()
+    for acceptor in acceptors:
+        rows[:, 2] = acceptor
+        yield rows.tobytes()
 
 
 Encode = Callable[[Values], bytes]

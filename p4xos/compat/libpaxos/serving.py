@@ -135,8 +135,8 @@ def open_gateway(
         application.awaited = some
 
     gateway = Gateway(
-        application, store, ports, node, cluster=node.cluster.id, node=node.name,
-        nodelay=conf.options.tcp_nodelay, awaited=awaited,
+        application, store, ports, node, acceptors=len(conf.acceptors), cluster=node.cluster.id,
+        node=node.name, nodelay=conf.options.tcp_nodelay, awaited=awaited,
     )  # fmt: skip
     application.applied_more = gateway.applied
     node.told["libpaxos"] = gateway.status

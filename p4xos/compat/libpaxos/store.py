@@ -10,7 +10,7 @@ anew.
 A pack that is not taken (it came twice) is kept in the log as what is not delivered; so values are
 read back without a look at the clients' table of their time.
 
-    i <u64 first iid>       u64 instance: of each batch applied, what is read from on for an iid
+    i <u64 first iid>       u64 instance: of each batch written, what is read from on for an iid
     p <u64 client>          of `clients`
     \\x00counted            u32 format, u64 position, u64 next iid
 """
@@ -69,7 +69,7 @@ class PackStore(LogStore):
         self._learners_hold: int | None = None
         self._peers_hold: int | None = None
         self._low_seen = self.low
-        self._batch_began = 1, 1  # instance and iid
+        self._batch_began = 1, 1  # instance and iid: what is not written yet
         found = self._get(_META_COUNTED)
         version, position, counted = (FORMAT, 0, 1) if found is None else _COUNTED.unpack(found)
         if version != FORMAT:
@@ -115,12 +115,13 @@ class PackStore(LogStore):
         through: int,
         learner_state: Mapping[bytes, bytes | None],
     ) -> None:
-        """Counts, writes all in one piece, then tells whoever submitted or waits.
+        """Counts, takes all in one piece, then tells whoever submitted or waits.
 
         Raises:
-          LogStoreError: the write failed. The store must not be used any more.
+          LogStoreError: a write failed. The store must not be used any more.
         """
-        self._batch_began = self.applied + 1, self.next_iid
+        if self._written == self.applied:
+            self._batch_began = self.applied + 1, self.next_iid
         taken: list[Taken] = []
         kept: list[tuple[Delivery, int | None]] = []
         others: list[tuple[int, int]] = []  # ticket and instance of what is not kept
@@ -168,18 +169,18 @@ class PackStore(LogStore):
                 self._tail_bytes -= sum(len(old.data) for old in self._tail[:count])
                 del self._tail[:count]
 
-    def _records(self, through: int) -> Iterable[tuple[bytes, bytes | None]]:
-        instance, iid = self._batch_began
-        if self.next_iid > iid:
-            yield _INDEX + _U64.pack(iid), _U64.pack(instance)
-        yield _META_COUNTED, _COUNTED.pack(FORMAT, through, self.next_iid)
+    def _records(self) -> Iterable[tuple[bytes, bytes | None]]:
+        began_instance, began = self._batch_began
+        if self.next_iid > began:
+            yield _INDEX + _U64.pack(began), _U64.pack(began_instance)
+        yield _META_COUNTED, _COUNTED.pack(FORMAT, self.applied, self.next_iid)
         for key, value in self.clients.changes().items():
             yield _CLIENT + key, value
         if self.low == self._low_seen:
             return
         self._low_seen = self.low
         self._places.clear()
-        self.low_iid = self.next_iid
+        self.low_iid = began  # what is written now is in a segment that is kept
         for iid, instance in self._index(0):
             if instance >= self.low:
                 self.low_iid = iid
@@ -224,6 +225,7 @@ class PackStore(LogStore):
             return []
         if self._tail and first >= self._tail[0].first:
             return self._from_tail(first, bytes_max)
+        self._write_applied()  # which may drop the oldest
         if first < self.low_iid:
             raise Trimmed(first, self.low_iid)
         return self._from_disk(first, bytes_max)
@@ -259,6 +261,7 @@ class PackStore(LogStore):
 
     def _indexed(self, iid: int) -> tuple[int, int]:
         """The batch that an iid is in: its first iid, and where it begins."""
+        self._write_applied()
         try:
             iterator = self._database.iter()
             iterator.seek_for_prev(_INDEX + _U64.pack(iid))

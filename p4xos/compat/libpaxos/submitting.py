@@ -86,6 +86,7 @@ class Submitter:
         self._held: dict[int, list[_Submitted]] = {}  # by client: until its first pack is in
         self._gathered = _Gathered([], [], [])
         self._gathered_bytes = 0
+        self._some_settled = False
         store.on_taken = self._taken
         store.on_unknown = self._unknown
 
@@ -216,6 +217,11 @@ class Submitter:
         self._queue.append(submitted)
         self._queue_bytes += len(submitted.payload)
 
+    def take_settled(self) -> bool:
+        """Whether anything from here has come into the log since this was asked last."""
+        settled, self._some_settled = self._some_settled, False
+        return settled
+
     # From the log --------------------------------------------------------------------------------
 
     def _taken(self, taken: list[Taken]) -> None:
@@ -228,6 +234,7 @@ class Submitter:
             if one.refused and one.client == self._client:
                 self._renumber()
                 continue
+            self._some_settled = True
             self._forget(key)
             for owner, count, request in submitted.owners:
                 owner.settled(count, request, one)
