@@ -10,7 +10,7 @@ SEED ?= 1
 PYTHON_BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz traffic connections cuts gallery clean distclean
+.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz traffic connections crowd cuts gallery clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -77,6 +77,11 @@ connections:  ## ten thousand short connections, which must leave nothing behind
 	@deploy/setup test
 	@SHORT_CONNECTIONS=10000 $(PYTHON_BIN)/python -m pytest -s \
 	  tests/chunnels/test_connections.py -k short_connections $(ARGS)
+
+crowd:  ## ten thousand connections to the libpaxos gateway; memory for each, values told to all
+	@deploy/setup test
+	@LIBPAXOS_CONNECTIONS=10000 $(PYTHON_BIN)/python -m pytest -s \
+	  tests/libpaxos/test_crowd.py $(ARGS)
 
 cuts:  ## cut the power after every call of acceptor and store, damage every file: an hour
 	@deploy/setup test

@@ -61,9 +61,11 @@ class Launched:
 
 
 @contextmanager
-def launched(directory: Path, options: str = "", *, replicas: bool = False) -> Iterator[Launched]:
+def launched(
+    directory: Path, options: str = "", *, replicas: bool = False, nodes: int = 3
+) -> Iterator[Launched]:
     """The files of a cluster; whatever is started is ended."""
-    conf = new_conf(6, 0) if replicas else new_conf(3, 3)
+    conf = new_conf(6, 0) if replicas else new_conf(nodes, nodes)
     if replicas:
         lines = [f"replica {k} {a.host} {a.port}" for k, a in enumerate(conf.acceptors)]
     else:

@@ -170,6 +170,19 @@ async def test_garbage_closes_its_connection_and_nothing_else(tmp_path: Path) ->
             assert await peer.accepted() == (0, 1, b"still here")
 
 
+async def test_connections_beyond_the_bound_are_turned_away(tmp_path: Path) -> None:
+    async with gateways(tmp_path) as cluster:
+        gateway = cluster["n1"].gateway
+        gateway.connections_max = 1
+        async with Peer.connect(cluster.conf.acceptors[0]) as peer:
+            await until(lambda: gateway.status()["connections"] == 1)
+            async with Peer.connect(cluster.conf.acceptors[1]) as another:
+                await read_to_the_end(another)
+            assert gateway.counters["turned_away"] == 1
+            await peer.submit(b"still here")
+            assert await peer.accepted() == (0, 1, b"still here")
+
+
 async def read_to_the_end(peer: Peer) -> None:
     with suppress(trio.BrokenResourceError):
         while await peer.stream.receive_some():

@@ -113,7 +113,7 @@ class Gateway:
     def __init__(
         self, replicated: ReplicatedLog, store: PackStore, ports: Sequence[Port], waits: Waits, *,
         acceptors: int, cluster: int, node: str, nodelay: bool = True,
-        last_iid: int = LIBPAXOS_LAST,
+        last_iid: int = LIBPAXOS_LAST, connections_max: int = CONNECTIONS_MAX,
         awaited: Callable[[bool], None] = lambda some: None,
     ) -> None:
         """Listens, and does nothing more until `run`.
@@ -128,6 +128,7 @@ class Gateway:
           node: its name.
           nodelay: TCP_NODELAY of connections.
           last_iid: the last one that libpaxos' clients are told of.
+          connections_max: more are turned away.
           awaited: told whether anybody here waits for what others submit.
 
         Raises:
@@ -139,6 +140,7 @@ class Gateway:
         self.ports = list(ports)
         self._majorities = majorities(self.ports, acceptors)
         self.last_iid = last_iid
+        self.connections_max = connections_max
         self.learners = 0
         """Connections that are told what is delivered."""
         self._frame_learners = 0
@@ -319,9 +321,13 @@ class Gateway:
     def _accept(self, descriptor: int) -> None:
         _, port = self._listeners[descriptor]
         for sock, (host, _) in self._listeners.accept(descriptor):
-            if len(self._connections) >= CONNECTIONS_MAX:
+            if len(self._connections) >= self.connections_max:
                 self.counters["turned_away"] += 1
-                self._tell("there are %d connections already", CONNECTIONS_MAX)
+                self._tell(
+                    "a connection from %s is turned away: there are %d already; use other "
+                    "addresses of the paxos.conf, or let this process have more descriptors",
+                    host, self.connections_max,
+                )  # fmt: skip
                 sock.close()
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
@@ -675,6 +681,7 @@ class Gateway:
             "low_iid": self.store.low_iid,
             "last_iid": self.last_iid,
             "connections": len(connections),
+            "connections_max": self.connections_max,
             "learners": sum(c.stream is not None for c in connections),
             "learners_behind": sum(c.stream is not None and not c.stream.live for c in connections),
             "packs_under_way": self.submitter.under_way,

@@ -27,6 +27,8 @@ def families(status: Mapping[str, Any]) -> Iterable[Metric]:
     for name, value in status["counters"].items():
         out.counter(f"p4xos_libpaxos_{name}", value, _HELP.get(name, ""))
     out.gauge("p4xos_libpaxos_connections", status["connections"], "Connections at its ports.")
+    out.gauge("p4xos_libpaxos_connections_max", status["connections_max"],
+              "So many are taken, as descriptors allow.")
     out.gauge("p4xos_libpaxos_learners", status["learners"], "Of them, told what is delivered.")
     out.gauge("p4xos_libpaxos_learners_behind", status["learners_behind"],
               "Of them, not at the end yet.")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import resource
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import trio
 
 from p4xos import logs
 from p4xos.compat.libpaxos.conf import PaxosConf
-from p4xos.compat.libpaxos.gateway import Gateway, Port
+from p4xos.compat.libpaxos.gateway import CONNECTIONS_MAX, Gateway, Port
 from p4xos.compat.libpaxos.metrics import families
 from p4xos.compat.libpaxos.store import PackStore
 from p4xos.config import Cluster, ConfigError
@@ -21,6 +20,9 @@ from p4xos.logstore import Retention
 from p4xos.node import Node, run_main, until_signalled
 
 log = logging.getLogger(__name__)
+
+RESERVED_DESCRIPTORS = 512
+"""Of a process, for its store, its log, and the other nodes."""
 
 _LEVELS = {
     "quiet": logging.CRITICAL, "error": logging.ERROR, "info": logging.INFO, "debug": logging.DEBUG
@@ -102,14 +104,21 @@ def run(
 
 async def _main(conf: PaxosConf, cluster: Cluster, name: str, ports: list[Port]) -> None:
     logging.getLogger().setLevel(_LEVELS[conf.options.verbosity])
-    _raise_descriptors()
+    descriptors = _raise_descriptors()
+    most = connections_of(descriptors)
+    if most < CONNECTIONS_MAX:
+        log.warning(
+            "this process may have %d descriptors, so the gateway takes %d connections and not %d; "
+            "raise its limit (ulimit -Hn, LimitNOFILE= of a systemd unit) to %d for all of them",
+            descriptors, most, CONNECTIONS_MAX, CONNECTIONS_MAX + RESERVED_DESCRIPTORS,
+        )  # fmt: skip
     with ExitStack() as stack:
         learner = next(member for member in cluster.learners if member.node == name)
         directory = cluster.member_directory("learner", learner.id) / "log"
         store = PackStore(directory, cluster.id, Retention.of(cluster))
         stack.callback(store.close)
         node = stack.enter_context(Node(cluster, name).open(store))
-        gateway = open_gateway(node, store, ports, conf)
+        gateway = open_gateway(node, store, ports, conf, most)
         stack.callback(gateway.close)
         places = ", ".join(str(port.address) for port in ports) or "no address"
         log.info("node %s serves libpaxos at %s", name, places)
@@ -117,13 +126,14 @@ async def _main(conf: PaxosConf, cluster: Cluster, name: str, ports: list[Port])
 
 
 def open_gateway(
-    node: Node, store: PackStore, ports: Sequence[Port], conf: PaxosConf
+    node: Node, store: PackStore, ports: Sequence[Port], conf: PaxosConf,
+    connections_max: int = CONNECTIONS_MAX,
 ) -> Gateway:
     """The gateway of an open node; it listens.
 
     Raises:
       PortTaken: an address cannot be had.
-    """
+    """  # fmt: skip
     application = node.application
     assert application is not None
     proposer = application.replica.proposer
@@ -137,6 +147,7 @@ def open_gateway(
     gateway = Gateway(
         application, store, ports, node, acceptors=len(conf.acceptors), cluster=node.cluster.id,
         node=node.name, nodelay=conf.options.tcp_nodelay, awaited=awaited,
+        connections_max=connections_max,
     )  # fmt: skip
     application.applied_more = gateway.applied
     node.told["libpaxos"] = gateway.status
@@ -150,11 +161,17 @@ async def _serve(node: Node, gateway: Gateway) -> None:
         nursery.start_soon(node.run)
 
 
-def _raise_descriptors() -> None:
-    """Thousands of connections: as many descriptors as this process may have."""
+def _raise_descriptors() -> int:
+    """Thousands of connections: as many descriptors as this process may have; returns how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
+    with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError) as error:
-        reason = errno.errorcode.get(getattr(error, "errno", 0) or 0, str(error))
-        log.info("this process keeps to %d descriptors (%s)", soft, reason)
+        soft = hard
+    return soft
+
+
+def connections_of(descriptors: int) -> int:
+    """How many connections a gateway takes, so that descriptors are left for its node."""
+    if descriptors == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2))
