@@ -1,8 +1,9 @@
 """All tests in less time: python -m tests.all; what pytest is given instead runs by itself.
 
-Several runs of pytest go beside each other: tests/chaos has networks of its own and mostly waits;
-the folders of PURE start no cluster and compute; all else waits for processes and disks. The first
-two are told of when all are through.
+Three runs of pytest go beside each other, cut so that each takes about as long: the folders of PURE
+start no cluster and compute; tests/chaos has networks of its own and mostly waits, and the tests of
+the store and of the bench are with it; all else waits for processes and disks. The first two are
+told of when all are through.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import NamedTuple
 from p4xos.processes import end_with_parent
 
 PURE = ("checking", "fuzz", "promela", "roles", "simulator", "storage", "switch")
-APART = {"chaos": ("tests/chaos",), "pure": tuple(f"tests/{name}" for name in PURE)}
+APART = {
+    "store": ("tests/chaos", "tests/kvstore", "tests/bench"),
+    "pure": tuple(f"tests/{name}" for name in PURE),
+}
 NO_TESTS_FAILED = 0
 
 

@@ -228,7 +228,7 @@ async def test_a_reader_that_does_not_read_holds_little(tmp_path: Path) -> None:
         assert store is not None
         address = nodes.cluster.nodes[0].peer
         async with Client.connect(nodes.cluster) as client:
-            await client.submit_many([bytes(1000)] * 20_000)
+            await client.submit_many([bytes(1000)] * 20_000, deadline=60)
             async with await trio.open_tcp_stream(*address) as stream:
                 frames = FrameStream(stream)
                 frames.post(HELLO)
