@@ -12,5 +12,6 @@ from tests.chunnels.messages import PATIENCE_S
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connect that says nothing of time waits as long as the test: machines may be busy."""
     defaults = Endpoint.connect.__kwdefaults__
+    assert defaults is not None
     assert "timeout" in defaults
     monkeypatch.setitem(defaults, "timeout", PATIENCE_S)
