@@ -65,7 +65,7 @@ model:  ## let spin check larger clusters than make test does; minutes to hours
 	@LONG_MODELS=1 $(PYTHON_BIN)/python -m pytest -s tests/promela $(ARGS)
 
 fuzz:  ## feed every parser spoilt input for SECONDS in all: make fuzz SECONDS=60
-	@deploy/setup develop
+	@deploy/setup test
 	@$(PYTHON_BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 traffic:  ## a million random packets through the kernel's acceptor: make traffic SEED=2

@@ -10,6 +10,8 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.fuzz.fuzzing import BrokenPromise, Target, named, try_one
 from tests.fuzz.targets import TARGETS
 
@@ -30,8 +32,12 @@ def main() -> int:
     failed: Counter[str] = Counter()
     ends = time.monotonic() + flags.seconds
     while True:
-        for target in targets:
-            _turn(target, flags.first, flags.inputs, tried, failed, kept)
+        for target in list(targets):
+            try:
+                _turn(target, flags.first, flags.inputs, tried, failed, kept)
+            except pytest.skip.Exception as lacking:
+                print(f"{target.name} is left out: {lacking}", file=sys.stderr)
+                targets.remove(target)
         if flags.inputs is not None or time.monotonic() >= ends:
             break
     for target in targets:

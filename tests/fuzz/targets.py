@@ -74,6 +74,7 @@ from tests.fuzz.fuzzing import Target, anything, mutated, noise, number, only, p
 from tests.kvstore.conversations import Replica as Commands
 from tests.kvstore.conversations import fresh_replica
 from tests.kvstore.replicas import Replica
+from tests.libpaxos_c.receiving import Receiver
 from tests.roles import helpers
 
 TARGETS: list[Target] = []
@@ -903,6 +904,73 @@ def thrift_replies(random: Random) -> None:
             assert size <= len(data)
             assert thrift.decode_reply_untrusted(data[:size] + noise(random, 8)) == (reply, size)
             assert thrift.decode_reply_untrusted(data[: size - 1]) is None
+
+
+# The C library of libpaxos' interface ------------------------------------------------------------
+
+_LIBRARY = Receiver()
+
+
+def _served(*parts: tuple[dict[str, object], bytes]) -> bytes:
+    """What a gateway sends to the library: the answer to its hello, and frames."""
+    hello = {"node": "n1", "version": 1, "cluster": 7, "log": "", "libpaxos": 1}
+    return b"".join(encode_frame(head, body) for head, body in [(hello, b""), *parts])
+
+
+def _told(first: int, *told: bytes) -> tuple[dict[str, object], bytes]:
+    return (
+        {"next": first + len(told)},
+        values.pack_delivered([(first + k, value) for k, value in enumerate(told)]),
+    )
+
+
+_DELIVERED = [
+    _served(_told(1, b"a", b"", b"c" * 300), _told(4, b"d"), ({"id": 1}, b"")),
+    _served(_told(1, *(b"%d" % k for k in range(200)))),
+    _served(({"next": 5}, values.pack_delivered([])), _told(5, b"e", b"f")),
+    _served(({"error": "Trimmed", "text": "gone", "low": 9, "instance": 1}, b"")),
+]
+_SETTLED = [
+    _served(({"id": 1}, values.pack_instances([7]))),
+    _served(({"id": 1, "error": "SessionLost", "text": "forgotten", "session": 3}, b"")),
+    _served(({"id": 1, "error": "Refused", "text": "too long"}, b"")),
+    _served(({"id": 1, "error": "NoQuorum", "text": "later"}, b"")),
+]
+_CONFS = [
+    b"acceptor 0 127.0.0.1 8800\nacceptor 1 127.0.0.1 8801\nproposer 0 127.0.0.1 8810\n",
+    b"# all of it\nreplica 0 10.0.0.1 1\nr 1 10.0.0.2 65535\nverbosity debug\ntcp-nodelay yes\n"
+    b"learner-catch-up no\nproposer-timeout 3\nproposer-preexec-window 128\n"
+    b"storage-backend lmdb\nacceptor-trash-files no\nlmdb-sync no\nlmdb-env-path /tmp/x\n"
+    b"lmdb-mapsize 10mb\n",
+    b"a 0 ::1 9\n",
+]
+
+
+@target(weight=4)
+def libpaxos_c_delivered(random: Random) -> None:
+    """Values in order, and a bad frame at most a connection; never a crash."""
+    data = mutated(random, _DELIVERED)
+    for kind in (b"d", b"n"):
+        word, _, _, _, bad = _LIBRARY.feed(kind, data)
+        assert word == "delivered"
+        assert int(bad) <= 1
+    assert _LIBRARY.feed(b"d", _DELIVERED[0])[:4] == ["delivered", "4", "302", "bad"]
+
+
+@target(weight=4)
+def libpaxos_c_settled(random: Random) -> None:
+    """Each value is settled at most once; what is answered properly, is."""
+    found = _LIBRARY.feed(b"s", mutated(random, _SETTLED))
+    assert found[0] == "settled"
+    assert sum(map(int, found[1:6:2])) in (0, 3)
+    assert _LIBRARY.feed(b"s", _SETTLED[0])[:2] == ["settled", "3"]
+
+
+@target(weight=4)
+def libpaxos_c_conf(random: Random) -> None:
+    """Addresses, or refused."""
+    _LIBRARY.feed(b"c", mutated(random, _CONFS))
+    assert _LIBRARY.feed(b"c", _CONFS[0]) == ["addresses", "2"]
 
 
 # Command lines -----------------------------------------------------------------------------------
