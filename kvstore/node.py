@@ -74,9 +74,12 @@ async def _main(cluster: Cluster, name: str, join: bool) -> None:
             machine = KvStateMachine(
                 store, learner_id(cluster, name), alone=len(cluster.learners) == 1
             )
-            with Node(cluster, name).open(OneByOne(machine)) as node:
+            # Nothing of this end runs the layer, so no implementations are looked for.
+            group = GroupEndpoint(f"kvstore on {name}", LOG, Runtime(builtin=False))
+            opened = Node(cluster, name, prefer=group.prefer(cluster)).open(OneByOne(machine))
+            with opened as node:
                 server = KvServer(
-                    negotiated(node), machine, listener,
+                    attached(group, node), machine, listener,
                     lambda: node_sections(node.status()),
                     tls=tls, access=access, limits=rules.limits,
                     copies=len(cluster.acceptors) // 2,  # a majority, this node perhaps among it
@@ -87,18 +90,17 @@ async def _main(cluster: Cluster, name: str, join: bool) -> None:
                 await until_signalled(lambda: _serve(node, server), server.leave, again)
 
 
-def negotiated(node: Node) -> ReplicatedLog:
-    """The log of the node's group, and word of what was chosen: logged, and among its metrics.
+def attached(group: GroupEndpoint[bytes], node: Node) -> ReplicatedLog:
+    """The log of the node's group, and word of what was chosen: logged, in status and metrics.
 
     Raises:
       NoAgreement: the group cannot do what the store asks.
     """
-    # Nothing of this end runs the layer, so no implementations are looked for.
-    runtime = Runtime(builtin=False)
-    group = GroupEndpoint(f"kvstore on {node.name}", LOG, runtime).attach(node)
-    log.info("%s", group.explain())
-    node.collectors.append(lambda: families(runtime))
-    return group.log
+    found = group.attach(node)
+    log.info("%s", found.explain())
+    node.told["log"] = lambda: found.explain().data()
+    node.collectors.append(lambda: families(group.runtime))
+    return found.log
 
 
 def learner_id(cluster: Cluster, name: str) -> int:

@@ -52,6 +52,9 @@ def described(found: Mapping[str, object]) -> dict[str, str]:
         if isinstance(store, dict):
             keys = sum(store["keys"].values())
             lines[name] += f", {store['clients']} clients, {keys} keys"
+        log = told.get("log")
+        if isinstance(log, dict):
+            lines[name] += f", log on {log['layers'][-1]['implementation']}"
         problems = [str(problem) for problem in told.get("problems", ())]
         if problems:
             lines[name] += f"; NOT READY: {'; '.join(problems)}"

@@ -89,6 +89,9 @@ def _words(told: Mapping[str, object]) -> list[str]:
     planes = told.get("data_planes")
     if isinstance(planes, dict):
         words += [f"{role} on {name}" for role, name in planes.items() if name != NUMPY]
+    group = told.get("group")
+    if isinstance(group, dict):
+        words += [f"not on {name}: {why}" for name, why in group.get("declined", {}).items()]
     if isinstance(told.get("catching_up"), dict):
         words.append(_catching_up(told["catching_up"]))  # type: ignore[arg-type]  # looked at above
     silent = told.get("silent")

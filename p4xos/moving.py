@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -31,7 +31,7 @@ from p4xos.driver import Driver
 from p4xos.errors import P4xosError
 from p4xos.framing import integer_untrusted
 from p4xos.placement import plane_untrusted, role_untrusted, roles_untrusted
-from p4xos.planes import DataPlanes, NoDataPlane, NumpyPlanes
+from p4xos.planes import DataPlanes, NoDataPlane, NumpyPlanes, Prefer, in_order
 from p4xos.remote_errors import Refused
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.coordinator import Coordinator, Phase
@@ -53,12 +53,15 @@ _LOOK_S = 0.001
 class Moves:
     """Where the roles of a node have their registers, and how they get elsewhere."""
 
-    def __init__(self, node: Node) -> None:
-        """Of a node that has opened nothing yet."""
+    def __init__(self, node: Node, prefer: Prefer = in_order) -> None:
+        """Of a node that has opened nothing yet; `prefer` is asked where a choice is left."""
         self.counters = {"moved": 0, "failed": 0}
         self.planes: dict[tuple[Movable, int], str] = {}
         """Which data plane each role is on."""
+        self.declined: dict[str, str] = {}
+        """Data planes that were left out when a role was opened, and why."""
         self._node = node
+        self._prefer = prefer
         self._drivers: dict[tuple[Movable, int], Driver] = {}
         self._parts: dict[tuple[Movable, int], Voter | Sequencer] = {}  # what a data plane runs
         self._turn = trio.Lock()
@@ -93,11 +96,36 @@ class Moves:
         file = placement.plane_file(cluster, role, member.id)
         where = (str(file), "") if file.exists() else (cluster.source, "[cluster]")
         try:
-            part = make(planes.find(name))(cluster, self._frame(member.id))
+            left_open = planes.among(name)
+            if left_open:
+                name, part = self._first_of(self._prefer(left_open), role, member, make)
+            else:
+                part = make(planes.find(name))(cluster, self._frame(member.id))
         except (ValueError, NoDataPlane) as error:
             raise ConfigError(*where, f'data_plane = "{name}": {error}') from None
         self.planes[role, member.id], self._parts[role, member.id] = name, part
         return part
+
+    def _first_of(
+        self,
+        names: Sequence[str],
+        role: Movable,
+        member: Member,
+        make: Callable[[DataPlanes], Callable[[Cluster, Frame], Part]],
+    ) -> tuple[str, Part]:
+        """The first data plane that the role can have, and the role on it."""
+        refused: dict[str, str] = {}
+        for name in names:
+            try:
+                part = make(planes.find(name))(self._node.cluster, self._frame(member.id))
+            except (ValueError, P4xosError) as error:
+                refused[name] = str(error)
+                log.warning("%s %d cannot be on %s: %s", role, member.id, name, error)
+            else:
+                self.declined |= refused
+                return name, part
+        told = "; ".join(f"not {name}: {why}" for name, why in refused.items())
+        raise ValueError(f"none of what it leaves open can run {role} {member.id}: {told}")
 
     def drive(self, role: RoleName, member: Member, driver: Driver) -> None:
         """Takes the driver of a role that may move."""

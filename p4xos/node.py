@@ -71,7 +71,12 @@ class Node:
     """Opens what its roles need; `run` runs them until it is cancelled."""
 
     def __init__(
-        self, cluster: Cluster, name: str, roles: list[tuple[RoleName, Member]] | None = None
+        self,
+        cluster: Cluster,
+        name: str,
+        roles: list[tuple[RoleName, Member]] | None = None,
+        *,
+        prefer: planes.Prefer = planes.in_order,
     ) -> None:
         """Nothing is open yet.
 
@@ -79,6 +84,7 @@ class Node:
           cluster: the cluster file.
           name: which node of it.
           roles: those to run; by default all that the file gives to the node.
+          prefer: which data plane goes first, where the file leaves it open.
         """
         self.cluster = cluster
         self.name = name
@@ -103,7 +109,7 @@ class Node:
         """What the application adds to the metrics."""
         self.pages: HttpServer | None = None
         self._secret: secret.Secret | None = None
-        self.moves = Moves(self)
+        self.moves = Moves(self, prefer)
         self._listener: socket.socket | None = None
         self._metrics_listener: socket.socket | None = None
         self._networks: dict[tuple[RoleName, int], UdpEndpoint] = {}

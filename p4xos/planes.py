@@ -1,11 +1,13 @@
 """Where acceptors and sequencers have their registers: in numpy arrays here, or on a data plane.
 
 Others than "numpy" belong to packages of their own, which register under the entry point group
-`p4xos.data_planes`: nothing here imports them.
+`p4xos.data_planes`: nothing here imports them. One with an attribute `among`, names of others,
+leaves open which of them it is: each role takes the first that it can have when it is opened.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -56,6 +58,17 @@ class DataPlanes(Protocol):
         """An inactive sequencer; ValueError where it cannot have the cluster's sizes."""
 
 
+Prefer = Callable[[Sequence[str]], Sequence[str]]
+"""Which of several data planes a role tries first; those that it leaves out are not tried.
+
+It may raise where none is good enough."""
+
+
+def in_order(names: Sequence[str]) -> Sequence[str]:
+    """As whoever leaves it open has put them."""
+    return names
+
+
 class OnThisNetwork:
     """Data planes whose members' addresses are this machine's."""
 
@@ -95,6 +108,11 @@ class NumpyPlanes(OnThisNetwork):
 def names() -> list[str]:
     """Those that are installed here."""
     return sorted({NUMPY, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def among(name: str) -> tuple[str, ...]:
+    """The data planes that a name leaves open, the best first; none where it is one itself."""
+    return () if name == NUMPY else tuple(getattr(find(name), "among", ()))
 
 
 def find(name: str) -> DataPlanes:

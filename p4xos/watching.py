@@ -15,7 +15,11 @@ from p4xos.metrics import families, metrics_page
 from p4xos.storage import AcceptorLog, StorageOfJoined
 
 if TYPE_CHECKING:
+    from p4xos.config import Cluster
     from p4xos.node import Node
+
+WORDS_MAX = 500
+"""Of a reason why a data plane was left out."""
 
 
 def status(node: Node) -> dict[str, object]:
@@ -26,7 +30,7 @@ def status(node: Node) -> dict[str, object]:
         "started_at": node.started_at,
         "roles": [f"{role} {member.id}" for role, member in node.roles],
         "silent": node.silent,
-        "group": _group(node),
+        "group": group(node),
     }
     if node.coordinator is not None:
         told["coordinator"] = node.coordinator.status()
@@ -54,18 +58,22 @@ def status(node: Node) -> dict[str, object]:
     return told
 
 
-def _group(node: Node) -> dict[str, object]:
+def group(node: Node) -> dict[str, object]:
     """What the group provides, for whoever must know before it submits."""
-    cluster = node.cluster
+    return {
+        "data_planes": sorted(set(node.moves.planes.values())) or [node.cluster.data_plane],
+        "declined": {name: why[:WORDS_MAX] for name, why in node.moves.declined.items()},
+        "movable_to": planes.names(),
+        **provided(node.cluster),
+    }
+
+
+def provided(cluster: Cluster) -> dict[str, str | int]:
+    """What a group provides by its cluster file, whatever it runs on."""
     durability = "majority-disk" if cluster.storage == "disk" else "majority"
     if len(cluster.acceptors) == 1 and cluster.storage != "disk":
         durability = "one"
-    return {
-        "data_planes": sorted(set(node.moves.planes.values())) or [cluster.data_plane],
-        "movable_to": planes.names(),
-        "durability": durability,
-        "value_bytes": cluster.value_bytes - ENVELOPE_BYTES,
-    }
+    return {"durability": durability, "value_bytes": cluster.value_bytes - ENVELOPE_BYTES}
 
 
 def _learner(node: Node) -> dict[str, object]:

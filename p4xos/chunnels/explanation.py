@@ -30,6 +30,10 @@ class Explanation(NamedTuple):
                 return choice.implementation
         raise KeyError(type)
 
+    def data(self) -> dict[str, object]:
+        """For scripts."""
+        return {"layers": [each._asdict() for each in self.layers], "notes": list(self.notes)}
+
     def __str__(self) -> str:
         rows = [(c.type, c.implementation or "-", c.ends, c.reason) for c in self.layers]
         widths = [max((len(row[k]) for row in rows), default=0) for k in range(3)]

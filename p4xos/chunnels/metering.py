@@ -285,7 +285,7 @@ class Tally:
         self._endpoints: set[str] = set()
         self._ended: dict[Kind, LayerMetrics] = {}
         self._live: dict[Kind, set[LayerMetrics]] = {}
-        self._attached: dict[Kind, Callable[[], LayerMetrics]] = {}
+        self._attached: list[Callable[[], tuple[Kind, LayerMetrics]]] = []
         self._events: dict[tuple[str, str], int] = {}
         self._telling: dict[int, tuple[str, Mapping[str, int]]] = {}  # by the counters' identity
 
@@ -323,9 +323,9 @@ class Tally:
                 del self._telling[id(each)]
                 _add_events(self._events, name, each)
 
-    def attach(self, kind: Kind, carried: Callable[[], LayerMetrics]) -> None:
+    def attach(self, carried: Callable[[], tuple[Kind, LayerMetrics]]) -> None:
         """A layer that is counted elsewhere, for as long as this runtime is there."""
-        self._attached[kind] = carried
+        self._attached.append(carried)
 
     def _begin(self, kind: Kind, metrics: LayerMetrics | None) -> LayerMetrics:
         if kind not in self._ended:
@@ -337,7 +337,7 @@ class Tally:
 
     def carried(self) -> dict[Kind, LayerMetrics]:
         """What each layer has carried, by kind of connection."""
-        found = {kind: carried() for kind, carried in self._attached.items()}
+        found = dict(carried() for carried in self._attached)
         for kind, ended in self._ended.items():
             found[kind] = LayerMetrics(ended.seconds)
             for each in (ended, *self._live[kind]):

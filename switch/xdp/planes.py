@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
-from p4xos.config import Cluster, Member, RoleName
+from p4xos.config import NUMPY, Cluster, Member, RoleName
 from p4xos.planes import NumpyPlanes
 from p4xos.roles.rejoining import Voter
 from p4xos.roles.sequencer import Sequencer
@@ -88,6 +88,9 @@ class XdpPlanes:
 
 class AutoPlanes(XdpPlanes):
     """In the kernel where it can be, else in software: a line of the log says why."""
+
+    among = ("xdp", NUMPY)
+    """For whoever chooses when a role is opened (`p4xos.planes`)."""
 
     def fit(self, cluster: Cluster) -> Cluster:
         """As XdpPlanes; on the loopback where this machine cannot."""

@@ -153,9 +153,9 @@ async def test_the_state_machine_of_a_node_gets_its_log_directly(tmp_path: Path)
 def test_a_group_does_what_all_of_its_members_do() -> None:
     one = members.Member("n1", ("numpy",), {"value_bytes": 1400, "durability": "majority-disk"})
     two = members.Member("n2", ("p4",), {"value_bytes": 900, "durability": "majority"})
-    assert members.common([one, two]) == (
-        "all", ("numpy", "p4"), {"value_bytes": 900, "durability": "majority"}, ()
-    )  # fmt: skip
+    assert members.common([one, two]) == members.Member(
+        "all", ("numpy", "p4"), {"value_bytes": 900, "durability": "majority"}
+    )
     wider = [each._replace(movable_to=("numpy", each.name)) for each in (one, two)]
     assert members.common(wider).movable_to == ("numpy",)
 

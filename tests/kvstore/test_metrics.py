@@ -19,11 +19,12 @@ from kvstore.config import endpoint
 from kvstore.listening import bound_socket
 from kvstore.machine import KvStateMachine
 from kvstore.metrics import Histogram, server_status, store_families
-from kvstore.node import negotiated
+from kvstore.node import LOG, attached
 from kvstore.server import KvServer
 from kvstore.store import Store
 from p4xos import watching
 from p4xos.application import OneByOne
+from p4xos.chunnels import GroupEndpoint, Runtime
 from p4xos.creation import Wanted, find_or_create
 from p4xos.histogram import BOUNDS_S, quantile, since
 from p4xos.metrics import metrics_page
@@ -45,7 +46,8 @@ async def exposition(directory: Path) -> str:
             Node(cluster, "n1").open(OneByOne(machine)) as node,
             bound_socket(endpoint(cluster, "n1")) as listener,
         ):
-            server = KvServer(negotiated(node), machine, listener)
+            group = GroupEndpoint("kvstore on n1", LOG, Runtime(builtin=False))
+            server = KvServer(attached(group, node), machine, listener)
             server.meter.commands[commands.TABLE[b"get"]] += 1
             node.told["store"] = lambda: server_status(server)
             node.collectors.append(lambda: store_families(server))

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
+from p4xos import planes
 from p4xos.chunnels.choosing import Choice, choose
 from p4xos.chunnels.errors import BadMessage, NoAgreement
 from p4xos.chunnels.explanation import Explanation, LayerChoice
@@ -24,6 +25,7 @@ from p4xos.local import LocalClient
 from p4xos.log import ReplicatedLog
 from p4xos.node import Node
 from p4xos.packing import Deliveries
+from p4xos.planes import Prefer
 from p4xos.reconfiguring import Reconfigured
 
 T = TypeVar("T")
@@ -240,11 +242,8 @@ class AttachedGroup(NamedTuple):
 
     log: ReplicatedLog
     """The node's own: after the negotiation nothing stands between."""
-    explanation: Explanation
-
-    def explain(self) -> Explanation:
-        """Every layer: the implementation that was chosen, and why."""
-        return self.explanation
+    explain: Callable[[], Explanation]
+    """Every layer: the implementation that runs it now, and why it was chosen."""
 
 
 class GroupEndpoint(Generic[T]):
@@ -261,6 +260,7 @@ class GroupEndpoint(Generic[T]):
         self.name = name
         self._stack = stack
         self._runtime = runtime
+        self._reasons: dict[str, str] = {}  # of data planes that `prefer` has put in order
 
     @property
     def runtime(self) -> Runtime:
@@ -311,28 +311,62 @@ class GroupEndpoint(Generic[T]):
                     await connection.reconfigure(move_to)
                 yield connection
 
+    def prefer(self, cluster: Cluster) -> Prefer:
+        """For a node that has yet to start: which data plane it tries first, where that is open.
+
+        By what this endpoint asks for, and by the operator's policy, as when it connects. The
+        function raises NoAgreement where none of those that are left open will do.
+        """
+
+        def ordered(names: Sequence[str]) -> list[str]:
+            found: list[str] = []
+            offer = members.client_offer(self.runtime, self._stack)
+            while left := [name for name in names if name not in found]:
+                theirs = members.planned(cluster, left)
+                try:
+                    choice = choose(offer, theirs, policy=self.runtime.policy)
+                except NoAgreement:
+                    if not found:
+                        raise
+                    break  # the policy forbids the others
+                (chosen,) = [each for each in choice.layers if each.type == ORDERED_MCAST]
+                assert chosen.server is not None, "members alone run it"
+                found.append(chosen.server)
+                self._reasons[chosen.server] = chosen.reason
+            return found
+
+        return ordered
+
     def attach(self, node: Node) -> AttachedGroup:
         """The log of a node in this process, for the state machine that it runs.
 
         Raises:
           NoAgreement: the node cannot do what is asked.
         """
-        choice, _ = self._agree([members.described(node)])
         assert node.application is not None, "a member has a learner"
-        explanation = self._explained(choice, f"node {node.name}")
-        chosen = Kind(self.name, MEMBER, ORDERED_MCAST, explanation.implementation(ORDERED_MCAST))
         replica = node.application.replica
 
-        def carried() -> LayerMetrics:
+        def explain() -> Explanation:
+            choice, _ = self._agree([members.described(node)])
+            return self._explained(choice, f"node {node.name}", node.moves.declined)
+
+        def carried() -> tuple[Kind, LayerMetrics]:
             """As the node counts it anyway: nothing stands between that could."""
+            running = members.described(node).running
             found = LayerMetrics()
             found.sent = replica.proposer.counters["submitted"]
             found.errors = replica.proposer.counters["gave_up"]
             found.received = replica.learner.counters["delivered"]
-            return found
+            return Kind(self.name, MEMBER, ORDERED_MCAST, running), found
 
-        self.runtime.tally.attach(chosen, carried)
-        return AttachedGroup(node.application, explanation)
+        name = node.cluster.data_plane
+        left_open = () if node.moves.planes else planes.among(name)
+        if left_open:  # the roles are in other processes, and each chooses for itself
+            first = f"the first of {', '.join(left_open)} that it can have"
+            self._reasons[name] = f"it leaves open what runs it: each role takes {first}"
+        explain()  # which raises where it will not do
+        self.runtime.tally.attach(carried)
+        return AttachedGroup(node.application, explain)
 
     # Negotiation ---------------------------------------------------------------------------------
 
@@ -389,7 +423,9 @@ class GroupEndpoint(Generic[T]):
         tag = zlib.crc32(described.encode()).to_bytes(_TAG_BYTES, "big") if names else b""
         return _Layers(tag, described, tuple(above))
 
-    def _explained(self, choice: Choice, peer: str) -> Explanation:
+    def _explained(
+        self, choice: Choice, peer: str, declined: Mapping[str, str] | None = None
+    ) -> Explanation:
         rows: list[LayerChoice] = []
         notes: list[str] = []
         for chosen in choice.layers:
@@ -397,8 +433,10 @@ class GroupEndpoint(Generic[T]):
             if own is not None and own.removable:
                 notes.append(f"{chosen.type} is left out: {ORDERED_MCAST} provides as much")
                 continue
-            name, ends = chosen.client or chosen.server or "", "this end"
+            name, ends, reason = chosen.client or chosen.server or "", "this end", chosen.reason
             if chosen.type == ORDERED_MCAST:
                 ends = "all members"
-            rows.append(LayerChoice(chosen.type, name, ends, chosen.reason))
+                told = [f"not {plane}: {why}" for plane, why in (declined or {}).items()]
+                reason = "; ".join([self._reasons.get(name, reason), *told])
+            rows.append(LayerChoice(chosen.type, name, ends, reason))
         return Explanation(f"{self.name} to the group of {peer}", tuple(rows), tuple(notes))

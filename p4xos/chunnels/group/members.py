@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import trio
 
-from p4xos import secret
+from p4xos import secret, watching
 from p4xos.chunnels.errors import NoAgreement
 from p4xos.chunnels.group.layer import ORDERED_MCAST, PROVIDES
 from p4xos.chunnels.implementations import Ends
@@ -31,6 +31,7 @@ from p4xos.framing import integer_untrusted, text_untrusted
 from p4xos.node import Node
 from p4xos.quorum import majority
 from p4xos.tables import Address
+from p4xos.watching import WORDS_MAX
 
 PATIENCE_S = 5.0
 """How long members may take to tell what they offer."""
@@ -52,6 +53,8 @@ class Member(NamedTuple):
     provides: Mapping[str, Level]
     movable_to: tuple[str, ...] = ()
     """Data planes that are installed there."""
+    declined: Mapping[str, str] = {}
+    """Those that were left open and could not be had when it started, and why."""
 
     @property
     def running(self) -> str:
@@ -109,7 +112,20 @@ def _single(stack: Chunnel[Any, Any]) -> list[tuple[Layer]]:
 
 def described(node: Node) -> Member:
     """The member that runs in this process."""
-    return _member_untrusted(node.name, node.status())
+    return _member_untrusted(node.name, {"group": watching.group(node)})
+
+
+def planned(cluster: Cluster, names: Sequence[str]) -> Offer:
+    """What a member offers that has not started: each data plane that is left open to it."""
+    provides = {**PROVIDES, **watching.provided(cluster)}
+    able = tuple(
+        Offered(
+            name, Ends.SERVER, Scope.GLOBAL, Scope.GLOBAL, len(names) - k,
+            {**provides, "plane": name}, {},
+        )
+        for k, name in enumerate(names)
+    )  # fmt: skip
+    return Offer(ANYWHERE, (OfferedLayer(ORDERED_MCAST, {}, {}, None, able),))
 
 
 def common(found: Sequence[Member]) -> Member:
@@ -212,6 +228,10 @@ def _member_untrusted(name: str, status: Mapping[str, object]) -> Member:
         "durability": text_untrusted(told, "durability"),
         "value_bytes": integer_untrusted(told, "value_bytes"),
     }
+    declined = told.get("declined", {})
+    if not isinstance(declined, dict) or len(declined) > PLANES_MAX:
+        raise BadPacket("what it tells of data planes that it could not have is no small map")
     return Member(
-        name, tuple(map(name_untrusted, planes)), provides, tuple(map(name_untrusted, others))
-    )
+        name, tuple(map(name_untrusted, planes)), provides, tuple(map(name_untrusted, others)),
+        {name_untrusted(plane): str(why)[:WORDS_MAX] for plane, why in declined.items()},
+    )  # fmt: skip
