@@ -17,7 +17,7 @@ from p4xos.chunnels.implementations import Side
 from p4xos.chunnels.messages import DATAGRAM_BYTES_MAX, NONCE_BYTES, Accept
 from p4xos.chunnels.negotiation import Address, ClientNegotiation
 from p4xos.chunnels.offers import Offer
-from p4xos.chunnels.opening import Agreed, opened
+from p4xos.chunnels.opening import Agreed, opened, owners, resources_of
 from p4xos.chunnels.runtime import Forbidden, Runtime
 from p4xos.chunnels.stack import Layer, Node, Select
 from p4xos.chunnels.udp import SOCKET_BYTES, ClientDatagrams
@@ -88,7 +88,7 @@ async def _attempt(
     wanted: Wanted, until: float, forbidden: Forbidden
 ) -> AsyncIterator[Connection[Any]]:
     runtime = wanted.runtime
-    view = await runtime.look()
+    view = await runtime.look() if _asks(wanted) else View()
     addresses = await _addresses(wanted, view)
     claims = runtime.claims()
     with _sockets() as sockets:
@@ -97,13 +97,12 @@ async def _attempt(
                 offer = runtime.offer(wanted.nodes, view, forbidden)
                 accept, peer = await _agree(wanted, offer, addresses, until, sockets)
                 carrier = ClientCarrier(sockets[-1], accept, nursery, until)
-                for chosen in accept.choice.layers:
-                    own = runtime.known.get((chosen.type, chosen.client or ""))
-                    if own is not None and own.resources:
-                        try:
-                            await claims.take(own.resources)
-                        except Busy as busy:
-                            raise _Taken(busy, frozenset({(own.type, own.name)})) from None
+                owning = owners(runtime, accept.choice, Side.CLIENT)
+                try:
+                    await claims.take(resources_of(owning))
+                except Busy as busy:
+                    without = [own for own in owning if busy.resource in own.resources]
+                    raise _Taken(busy, frozenset((o.type, o.name) for o in without)) from None
                 agreed = Agreed(
                     Side.CLIENT, wanted.name, peer, accept.choice, accept.notes,
                     _asked(wanted.nodes, accept), carrier, view.registered, {},
@@ -157,6 +156,17 @@ class ClientCarrier:
                 return taken
             raise Denied("it has not confirmed it in time")
         return taken
+
+
+def _asks(wanted: Wanted) -> bool:
+    """Whether the discovery service knows anything that this connection depends on."""
+    if isinstance(wanted.to, str) and _ADDRESS.fullmatch(wanted.to) is None:
+        return True
+    types = None if wanted.nodes is None else {each.type for each in _all_layers(wanted.nodes)}
+    return any(
+        own.when_registered and (types is None or own.type in types)
+        for own in wanted.runtime.known.values()
+    )
 
 
 async def _addresses(wanted: Wanted, view: View) -> list[Address]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ import trio
 from p4xos.chunnels.choosing import Choice, Chosen
 from p4xos.chunnels.connection import Connection, Messages
 from p4xos.chunnels.explanation import Explanation, LayerChoice
-from p4xos.chunnels.implementations import Carrier, Context, Side
+from p4xos.chunnels.implementations import Carrier, Context, Implementation, Side
 from p4xos.chunnels.metering import LayerMetrics, metered
 from p4xos.chunnels.runtime import Runtime
 from p4xos.chunnels.stack import Layer
@@ -36,6 +36,26 @@ class Agreed:
     """What the discovery service knows of implementations, by type and name."""
     opened: Mapping[tuple[str, str], Mapping[str, object]]
     """At a server: what `listen` opened, by type and name."""
+
+
+def owners(runtime: Runtime, choice: Choice, side: Side) -> list[Implementation]:
+    """What of a choice takes resources at one end."""
+    found = []
+    for chosen in choice.layers:
+        name = chosen.client if side is Side.CLIENT else chosen.server
+        own = runtime.known.get((chosen.type, name or ""))
+        if own is not None and own.resources:
+            found.append(own)
+    return found
+
+
+def resources_of(implementations: Iterable[Implementation]) -> dict[str, int]:
+    """What they take together: it is claimed at once, in one round trip."""
+    found: dict[str, int] = {}
+    for each in implementations:
+        for name, amount in each.resources.items():
+            found[name] = found.get(name, 0) + amount
+    return found
 
 
 @asynccontextmanager

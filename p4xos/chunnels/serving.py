@@ -17,7 +17,7 @@ from p4xos.chunnels.errors import BadMessage, Busy
 from p4xos.chunnels.implementations import Begin, Side
 from p4xos.chunnels.negotiation import Address, Admitted, Answer, ServerNegotiation
 from p4xos.chunnels.offers import Offer
-from p4xos.chunnels.opening import Agreed, opened
+from p4xos.chunnels.opening import Agreed, opened, owners, resources_of
 from p4xos.chunnels.optimizing import optimize
 from p4xos.chunnels.runtime import Runtime
 from p4xos.chunnels.stack import Chunnel, Node
@@ -210,10 +210,7 @@ class Server:
         )  # fmt: skip
         try:
             try:
-                for chosen in choice.layers:
-                    own = runtime.known.get((chosen.type, chosen.server or ""))
-                    if own is not None and own.resources:
-                        await claims.take(own.resources)
+                await claims.take(resources_of(owners(runtime, choice, Side.SERVER)))
             except Busy as busy:
                 begin(str(busy))
                 await self._refresh()

@@ -150,6 +150,26 @@ async def test_who_watches_need_not_ask(tmp_path: Path) -> None:
                 assert watching.discovery.asked == before
 
 
+async def test_what_needs_no_discovery_asks_none(tmp_path: Path) -> None:
+    """An address, and layers of which nothing must be registered: one round trip, to the server."""
+    path = tmp_path / "d.sock"
+    async with (
+        serving(path) as service,
+        endpoint("kv", STACK, runtime=Runtime(discovery=path)).serving(echo, ANYWHERE) as address,
+    ):
+        for to in (address, [address], f"{address[0]}:{address[1]}"):
+            asked = service.counters["requests"]
+            async with endpoint("c", STACK, runtime=crypting(path)).connect(to) as connection:
+                await connection.send(OP)
+                assert await connection.receive() == OP
+            assert service.counters["requests"] == asked
+        # Of one that takes the server's layers all that it has may matter.
+        thin = crypting(path)
+        async with endpoint("thin", runtime=thin).connect(address):
+            assert thin.discovery is not None
+            assert thin.discovery.asked == 1
+
+
 async def test_anycast_takes_a_nearer_server_when_it_appears(tmp_path: Path) -> None:
     path = tmp_path / "d.sock"
     stack = serialize(Op) | reliable() | anycast() | local_or_remote()
@@ -282,6 +302,45 @@ async def test_two_at_once_never_share_the_one_slot(tmp_path: Path) -> None:
                     nursery.start_soon(one)
             assert found.count("card") <= 1
             assert len(found) == 6
+
+
+async def test_layers_that_take_resources_claim_them_at_once(tmp_path: Path) -> None:
+    """One round trip at each end, however many there are; a full one names what is left out."""
+    path = tmp_path / "d.sock"
+
+    def able() -> Runtime:
+        runtime = Runtime(discovery=path)
+        for k, name in enumerate(("one", "two")):
+            for priority, resources in ((1, {}), (9, {"slots": 1 + k, f"{name}.slots": 1})):
+
+                @runtime.implementation(
+                    name, f"{name}-{priority}", priority=priority, resources=resources
+                )
+                @asynccontextmanager
+                async def wrap(
+                    below: Messages[bytes], context: Context
+                ) -> AsyncIterator[Messages[bytes]]:
+                    yield below
+
+        return runtime
+
+    one: Chunnel[bytes, bytes] = layer("one")
+    two: Chunnel[bytes, bytes] = layer("two")
+    stack = one | two | datagrams()
+    capacities = {"slots": 6, "one.slots": 2, "two.slots": 4}
+    async with serving(path, capacities) as service:
+        server = endpoint("kv", stack, runtime=able())
+        async with server.serving(echo, ANYWHERE) as address:
+            before = service.counters["requests"]
+            async with endpoint("c", stack, runtime=able()).connect(address) as connection:
+                assert connection.explain().implementation("one") == "one-9"
+                assert connection.explain().implementation("two") == "two-9"
+                assert service.counters["requests"] - before == 2
+                assert service.book.free() == {"slots": 0, "one.slots": 0, "two.slots": 2}
+                async with endpoint("c", stack, runtime=able()).connect(address) as second:
+                    assert second.explain().implementation("one") == "one-1"
+                    assert second.explain().implementation("two") == "two-1"
+            await until(lambda: service.book.free() == capacities)
 
 
 # Its death, and that of others -------------------------------------------------------------------

@@ -237,11 +237,13 @@ class Claims:
         self._frames: FrameStream | None = None
 
     async def take(self, resources: Mapping[str, int]) -> None:
-        """Takes resources until `give_back`.
+        """Takes resources until `give_back`; asks nobody where there are none.
 
         Raises:
           Busy: somebody else has them, or the service that knows of them is down.
         """
+        if not resources:
+            return
         name, wanted = next(iter(sorted(resources.items())))
         if self._discovery is None:
             raise Busy(name, 0, wanted)
