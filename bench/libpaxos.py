@@ -1,13 +1,17 @@
-"""libpaxos' own client and learner, unchanged: on libpaxos, and on this log by the gateway.
+"""libpaxos' own client and learner, unchanged, on libpaxos and on this log; its C interface.
 
 Both sides keep nothing on disk, have three acceptors, each a process, and one proposer's port. The
 client keeps so many values of 64 bytes outstanding and counts those that its learner delivers. The
 learner that catches up is libpaxos' too; it prints a line for each value. Where its programs are is
-told by LIBPAXOS_BIN; without them only this project's own client is measured.
+told by LIBPAXOS_BIN; without them only this project's own library and client are measured. The
+library is compiled for the run (gcc, libevent-dev); its program does what libpaxos' client does,
+through a replica handle, and does not count its first half second.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +28,7 @@ from bench.peers.peer import REPLICAS, VALUE_BYTES, wait_for
 from bench.processes import Child, children
 from bench.results import Figure, Metric, Point, Sample
 from bench.store_cluster import free_base_port
+from p4xos.compat import libpaxos_c
 from p4xos.compat.libpaxos import Submission, Submitting
 from p4xos.compat.libpaxos.conf import PaxosConf
 from p4xos.tables import Address
@@ -36,12 +41,17 @@ CATCH_UP_VALUES = 100_000
 LIBPAXOS_CATCH_UP = 110
 """Instances/s, on any machine: ten at a time, each tenth of a second."""
 OWN_OUTSTANDING = 10_000
+PATIENCE_S = 60.0
+LIBRARY = Path(libpaxos_c.__file__).parent
 
 RATE = Figure("libpaxos", "values by outstanding", "outstanding", "values/s", True, True)
 LATENCY = Figure("libpaxos", "mean latency by outstanding", "outstanding", "us", True, True)
 RATIO = Metric("libpaxos", f"gateway to libpaxos at {TOLD} outstanding", "times", at_least=1)
 CATCH_UP = Metric(
     "libpaxos", "its learner catches up at the gateway", "instances/s", 100 * LIBPAXOS_CATCH_UP
+)
+LIBRARY_RATIO = Metric(
+    "libpaxos", f"C library to libpaxos at {TOLD} outstanding", "times", at_least=3
 )
 OWN = Metric("libpaxos", f"own Python client, {OWN_OUTSTANDING} outstanding", "values/s")
 
@@ -54,7 +64,8 @@ class Measured(NamedTuple):
 
 
 def run(scratch: Path, runs: int, scale: float) -> Iterator[Sample | Point]:
-    """Yields both sides' curves, the ratio, and how fast a learner catches up."""
+    """Yields all sides' curves, the ratios, and how fast a learner catches up."""
+    measure = _library(scratch / "library")
     programs = Libpaxos("libpaxos", "memory")
     missing = programs.missing()
     if missing is not None:
@@ -71,6 +82,11 @@ def run(scratch: Path, runs: int, scale: float) -> Iterator[Sample | Point]:
                         for o in OUTSTANDING}  # fmt: skip
                 yield from _points("gateway", ours)
                 yield Sample(RATIO, ours[TOLD].per_s / theirs[TOLD].per_s)
+            if measure is not None:
+                by_library = {o: _measure(measure, conf, o, SECONDS * scale) for o in OUTSTANDING}
+                yield from _points("C library", by_library)
+                if missing is None:
+                    yield Sample(LIBRARY_RATIO, by_library[TOLD].per_s / theirs[TOLD].per_s)
             values = max(round(CATCH_UP_VALUES * scale), 1000)
             before, rate = trio.run(_fill, PaxosConf.load(conf), values)
             yield Sample(OWN, rate)
@@ -115,6 +131,44 @@ def _measured(client: Child, started: list[Child], seconds: float) -> Measured:
         raise BenchError(f"nothing was delivered; libpaxos' client said:\n{client.last_lines()}")
     mean_us = sum(second.values * second.mean_us for second in found) / values
     return Measured(values / len(found), mean_us)
+
+
+def _library(directory: Path) -> Path | None:
+    """The program that measures through the library; None where it cannot be compiled here."""
+    directory.mkdir(parents=True, exist_ok=True)
+    command = ["make", "-s", "-C", str(LIBRARY), f"BUILD={directory}"]
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        print(f"libpaxos: the C library is skipped: make: {error}", file=sys.stderr, flush=True)
+        return None
+    if made.returncode:
+        last = made.stderr.strip().splitlines()[-1:]
+        print(
+            f"libpaxos: the C library is skipped, since it does not compile (gcc, libevent-dev): "
+            f"{' '.join(last)}", file=sys.stderr, flush=True,
+        )  # fmt: skip
+        return None
+    return directory / "measure"
+
+
+def _measure(program: Path, conf: Path, outstanding: int, seconds: float) -> Measured:
+    """Values through a replica handle, which needs a file that names replicas."""
+    with_replicas = conf.with_name("replicas.conf")
+    lines = conf.read_text().splitlines()
+    acceptors = [line.split() for line in lines if line.startswith("acceptor ")]
+    with_replicas.write_text("".join(f"replica {' '.join(words[1:])}\n" for words in acceptors))
+    command = [str(program), str(with_replicas), "--outstanding", str(outstanding)]
+    command += ["--size", str(VALUE_BYTES), "--seconds", str(seconds), "--warm-up", "0.5"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=seconds + PATIENCE_S
+    )
+    if done.returncode:
+        raise BenchError(f"{program.name} ended with {done.returncode}: {done.stderr.strip()}")
+    told = json.loads(done.stdout)
+    if not told["values"]:
+        raise BenchError(f"nothing was delivered; {program.name} said:\n{done.stderr}")
+    return Measured(told["values_s"], told["mean_us"])
 
 
 @contextmanager

@@ -192,16 +192,24 @@ static uint32_t percentile(const struct measure *m, double part)
     return m->count ? m->latencies_us[(size_t)(part * (double)(m->count - 1))] : 0;
 }
 
+static double mean(const struct measure *m)
+{
+    double sum = 0;
+    for (size_t k = 0; k < m->count; k++)
+        sum += m->latencies_us[k];
+    return m->count ? sum / (double)m->count : 0;
+}
+
 static void report(struct measure *m)
 {
     double seconds = m->measuring ? (double)(m->ended_ns - m->started_ns) * 1e-9 : 0;
     if (m->count)
         qsort(m->latencies_us, m->count, sizeof *m->latencies_us, by_size);
-    printf("{\"outstanding\": %d, \"size\": %d, \"values_s\": %.0f, \"p50_us\": %u, "
-           "\"p90_us\": %u, \"p99_us\": %u, \"values\": %zu, \"twice\": %llu, "
-           "\"stalls\": %llu}\n",
+    printf("{\"outstanding\": %d, \"size\": %d, \"values_s\": %.0f, \"mean_us\": %.0f, "
+           "\"p50_us\": %u, \"p90_us\": %u, \"p99_us\": %u, \"values\": %zu, "
+           "\"twice\": %llu, \"stalls\": %llu}\n",
            m->outstanding, m->size, seconds > 0 ? (double)m->count / seconds : 0,
-           percentile(m, 0.5), percentile(m, 0.9), percentile(m, 0.99), m->count,
+           mean(m), percentile(m, 0.5), percentile(m, 0.9), percentile(m, 0.99), m->count,
            (unsigned long long)m->twice, (unsigned long long)m->stalls);
 }
 
