@@ -32,6 +32,7 @@ from p4xos.tables import (
     list_of_tables,
     nearest,
     parse_toml,
+    read_text,
     write_table,
 )
 from p4xos.wire import VALUE_BYTES_MAX
@@ -47,7 +48,6 @@ WINDOW_MIN = 16  # checkpoints come at every eighth of a window: two instances a
 WINDOW_MAX = 1 << 20  # times the largest value, 1.5 GB an acceptor
 VALUE_BYTES_MIN = 80  # the largest control value: a summary of 15 acceptors, 16 + 4 * 15, padded
 LEARNERS_MAX = 99  # each vote goes to each learner; ids themselves are 16 bits
-_FILE_BYTES_MAX = 1 << 20  # a cluster file has some kilobytes; more is some other file
 DATA_PLANE = re.compile(r"[a-z][a-z0-9_]{0,30}", re.ASCII)
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}", re.ASCII)
 
@@ -130,15 +130,7 @@ class Cluster:
         if path.name.endswith(UNFINISHED_SUFFIX):
             complaint = "the creation of this cluster was interrupted; run the command that"
             raise ConfigError(str(path), "", f"{complaint} creates it once more, it goes on there")
-        with path.open("rb") as file:
-            content = file.read(_FILE_BYTES_MAX + 1)
-        if len(content) > _FILE_BYTES_MAX:
-            raise ConfigError(str(path), "", "larger than 1 MiB; name a cluster file")
-        try:
-            text = content.decode()
-        except UnicodeDecodeError:
-            complaint = "not a text in UTF-8; name a cluster file, or save it as UTF-8"
-            raise ConfigError(str(path), "", complaint) from None
+        text = read_text(path, "name a cluster file")
         return cls.parse(text, str(path), path.absolute().parent)
 
     @classmethod

@@ -20,7 +20,7 @@ from p4xos.config import DATA_PLANE, MOVABLE, NUMPY, Cluster, ConfigError, Movab
 from p4xos.errors import BadPacket
 from p4xos.framing import text_untrusted
 from p4xos.storage.disk import RealDisk, disk_errors, replace_file
-from p4xos.tables import Table, parse_toml
+from p4xos.tables import Table, parse_toml, read_text
 
 _VERSION = 1
 _BYTES_MAX = 4096
@@ -40,16 +40,11 @@ def read(cluster: Cluster, role: Movable, member_id: int) -> str:
       OSError: it cannot be read.
     """
     path = plane_file(cluster, role, member_id)
-    try:
-        with path.open("rb") as file:
-            data = file.read(_BYTES_MAX)
-    except FileNotFoundError:
-        return cluster.data_plane
     remedy = f"remove it, and the role is on {cluster.data_plane} again, as the cluster file says"
     try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), "", f"not a text in UTF-8; {remedy}") from None
+        text = read_text(path, remedy, _BYTES_MAX)
+    except FileNotFoundError:
+        return cluster.data_plane
     keys = ("version", "cluster", "data_plane")
     found = parse_toml(text, str(path))
     version = found.get("version")

@@ -14,8 +14,11 @@ import math
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple
 
+TEXT_BYTES_MAX = 1 << 20
+"""Of a file that people write: such have some kilobytes."""
 _FOUND_CHARACTERS_MAX = 60  # a message quotes so much of a wrong value at most
 
 
@@ -36,6 +39,30 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def read_text(path: Path, mend: str, bytes_max: int = TEXT_BYTES_MAX) -> str:
+    """The text of a file that people write.
+
+    Args:
+      path: where it is.
+      mend: what to do about one that is another: "name a cluster file".
+      bytes_max: more is some other file.
+
+    Raises:
+      ConfigError: it is too long, or no UTF-8.
+      OSError: it cannot be read; it carries the path.
+    """
+    with path.open("rb") as file:
+        content = file.read(bytes_max + 1)
+    if len(content) > bytes_max:
+        most = f"{bytes_max >> 20} MiB" if bytes_max >= 1 << 20 else f"{bytes_max >> 10} KiB"
+        raise ConfigError(str(path), "", f"larger than {most}; {mend}")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        complaint = f"not a text in UTF-8; {mend}, or save it as UTF-8"
+        raise ConfigError(str(path), "", complaint) from None
 
 
 def quoted(found: object) -> str:

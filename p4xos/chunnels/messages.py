@@ -94,7 +94,7 @@ def unpack_accept_untrusted(data: bytes) -> Accept:
         raise BadPacket("no ticket")
     if not isinstance(wait, bool) or not isinstance(notes, list) or len(notes) > LAYERS_MAX:
         raise BadPacket("no notes, or no word on waiting")
-    told = tuple(_words(note) for note in notes)
+    told = tuple(text_untrusted(note, WORDS_MAX) for note in notes)
     return Accept(
         _bytes(nonce, NONCE_BYTES), _bytes(id, ID_BYTES), ticket, choice_untrusted(choice), told,
         wait,
@@ -112,7 +112,7 @@ def pack_refuse(refuse: Refuse) -> bytes:
 def unpack_refuse_untrusted(data: bytes) -> Refuse:
     """A REFUSE, of any version: it may be about the version; BadPacket where it is none."""
     nonce, layer, why = _list_untrusted(data, 4)[1:]
-    return Refuse(_bytes(nonce, NONCE_BYTES), text_untrusted(layer), _words(why))
+    return Refuse(_bytes(nonce, NONCE_BYTES), text_untrusted(layer), text_untrusted(why, WORDS_MAX))
 
 
 def plain_choice(choice: Choice) -> list[object]:
@@ -146,8 +146,9 @@ def _chosen_untrusted(value: object) -> Chosen:
                 text_untrusted(type),
                 None if client is None else text_untrusted(client),
                 None if server is None else text_untrusted(server),
-                levels_untrusted(levels), _words(reason), text_untrusted(ends), Scope(scope),
-                parameters, tuple(text_untrusted(each) for each in merged),
+                levels_untrusted(levels), text_untrusted(reason, WORDS_MAX),
+                text_untrusted(ends), Scope(scope), parameters,
+                tuple(text_untrusted(each) for each in merged),
             )  # fmt: skip
     raise BadPacket("no chosen layer")
 
@@ -191,8 +192,3 @@ def _bytes(value: object, count: int) -> bytes:
         raise BadPacket(f"{count} bytes belong here")
     return value
 
-
-def _words(value: object) -> str:
-    if not isinstance(value, str) or len(value) > WORDS_MAX:
-        raise BadPacket("no text, or too long a one")
-    return value

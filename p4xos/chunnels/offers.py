@@ -206,9 +206,9 @@ def _scope_untrusted(value: object) -> Scope:
     return Scope(value)
 
 
-def text_untrusted(value: object) -> str:
-    """A short text."""
-    if not isinstance(value, str) or len(value) > TEXT_MAX:
+def text_untrusted(value: object, most: int = TEXT_MAX) -> str:
+    """A text of so many characters at most."""
+    if not isinstance(value, str) or len(value) > most:
         raise BadPacket("no text, or too long a one")
     return value
 

@@ -123,12 +123,6 @@ class Datagrams(Messages[bytes]):
                 self._check()
         self.sent_at = trio.current_time()
 
-    def send_nowait(self, value: bytes) -> None:
-        """One message; it is lost where the kernel does not take it now."""
-        if not self.closed and not self.ended:
-            self.sent_at = trio.current_time()
-            self._send(self._data_head + value)
-
     async def receive_many(self, limit: int = RECEIVE_MANY) -> list[bytes]:
         """As Messages."""
         await trio.lowlevel.checkpoint()

@@ -297,6 +297,7 @@ async def test_a_role_comes_up_where_it_was(tmp_path: Path) -> None:
         ('version = 1\ncluster = ID\ndata_plane = "P 4"\n', "the name of a data plane"),
         ("version = 1\ncluster = ID\n", "the key is missing"),
         ("\0", "not TOML"),
+        ("#" * 5000, "larger than 4 KiB; remove it, and the role is on numpy again"),
     ],
 )
 def test_a_file_that_is_no_good(tmp_path: Path, text: str, complaint: str) -> None:

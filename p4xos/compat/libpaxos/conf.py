@@ -21,11 +21,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from p4xos.tables import Address, ConfigError, nearest
+from p4xos.tables import Address, ConfigError, nearest, read_text
 
 MEMBERS_MAX = 10
 """Acceptors, and proposers, that libpaxos takes."""
-FILE_BYTES_MAX = 1 << 20
 
 Verbosity = Literal["quiet", "error", "info", "debug"]
 Backend = Literal["memory", "lmdb"]
@@ -88,16 +87,7 @@ class PaxosConf:
           ConfigError: it is no good; the message says where and how to mend it.
           OSError: it cannot be read.
         """
-        with Path(path).open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-        if len(content) > FILE_BYTES_MAX:
-            raise ConfigError(str(path), "", "larger than 1 MiB; name a paxos.conf")
-        try:
-            text = content.decode()
-        except UnicodeDecodeError:
-            complaint = "not a text in UTF-8; name a paxos.conf, or save it as UTF-8"
-            raise ConfigError(str(path), "", complaint) from None
-        return cls.parse(text, str(path))
+        return cls.parse(read_text(Path(path), "name a paxos.conf"), str(path))
 
     @classmethod
     def parse(cls, text: str, source: str = "<text>") -> PaxosConf:
