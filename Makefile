@@ -9,16 +9,26 @@ PACKETS ?= 1000000
 SEED ?= 1
 PYTHON_BIN := .venv/bin
 
+# COMPILED=1 puts the compiled packages before the sources, for these targets and all processes
+# that they start; without SAFEPATH `python -m` would look into the present directory first.
+COMPILED ?=
+ifneq ($(COMPILED),)
+SET_UP_COMPILED := @deploy/setup compiled
+run bench soak chaos sim: export PYTHONPATH := $(CURDIR)/.compiled:$(CURDIR)
+run bench soak chaos sim: export PYTHONSAFEPATH := 1
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak chaos judges libpaxos docs sim model fuzz traffic connections crowd cuts gallery clean distclean
+.PHONY: help run test check compiled test-compiled bench soak chaos judges libpaxos docs sim model fuzz traffic connections crowd cuts gallery clean distclean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
 
 # The recipe's last line is a plain command, so that make starts it without a shell between:
 # a signal to make reaches the launcher, which stops its nodes.
 run:  ## start a cluster of three nodes; Ctrl-C stops it
 	@deploy/setup run
+	$(SET_UP_COMPILED)
 	@$(PYTHON_BIN)/kvstore cluster $(ARGS)
 
 test:  ## check, then all tests
@@ -31,17 +41,28 @@ check:  ## ruff and mypy
 	$(PYTHON_BIN)/ruff check .
 	$(PYTHON_BIN)/mypy
 
+compiled:  ## compile the hot modules to .compiled/, for make run COMPILED=1, make bench COMPILED=1
+	@deploy/setup compiled
+
+test-compiled:  ## run on the compiled modules all tests that exercise them: ten minutes
+	@deploy/setup test
+	@deploy/setup compiled
+	@$(PYTHON_BIN)/python -m tests.compiled
+
 bench:  ## measure throughput and latency; plots and a report go to bench-results/
 	@deploy/setup bench
+	$(SET_UP_COMPILED)
 	@$(PYTHON_BIN)/python -m bench $(ARGS)
 
 soak:  ## load a cluster for long, look whether anything grows: make soak MINUTES=60
 	@deploy/setup test
+	$(SET_UP_COMPILED)
 	@$(PYTHON_BIN)/python -m bench.soak --minutes $(MINUTES) $(ARGS)
 
 # The last line is a plain command, so that a signal to make reaches the run, which clears up.
 chaos:  ## break real processes, judge what clients saw: make chaos ARGS="--minutes 10 --seed 1"
 	@deploy/setup test
+	$(SET_UP_COMPILED)
 	@$(PYTHON_BIN)/python -m bench.chaos $(ARGS)
 
 judges:  ## run other projects' tests: make judges ARGS="--redis DIRECTORY --redis-py DIRECTORY"
@@ -58,6 +79,7 @@ docs:  ## make docs/configuration.md from the code
 
 sim:  ## run the simulator on SEEDS seeds: make sim SEEDS=1000
 	@deploy/setup develop
+	$(SET_UP_COMPILED)
 	@$(PYTHON_BIN)/python -m p4xos.testing.simulator --seeds $(SEEDS) $(ARGS)
 
 model:  ## let spin check larger clusters than make test does; minutes to hours

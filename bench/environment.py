@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from p4xos.compiled import compiled_modules
+
 LOAD_QUIET = 0.5
 """A load average (one minute) above it: something ran here that the figures do not tell about."""
 BUSY_QUIET = 0.1
@@ -28,6 +30,7 @@ class Environment(NamedTuple):
     kernel: str
     python: str
     numpy: str
+    compiled: bool  # whether the modules of `make compiled` run, in this process and its children
     load_average: float  # of the last minute, before the run
     busy_share: float  # of all cores, just before the run, 0 to 1
     scratch: str  # where the data of the run are kept
@@ -37,7 +40,7 @@ class Environment(NamedTuple):
         """The machine in two lines."""
         return (
             f"{self.cpu}, {self.cores} cores, Linux {self.kernel}, Python {self.python}, "
-            f"numpy {self.numpy}\n"
+            f"numpy {self.numpy}, {'compiled' if self.compiled else 'not compiled'}\n"
             f"data in {self.scratch} ({self.file_system}); load average {self.load_average:.2f}, "
             f"{self.busy_share:.0%} of the cores in use before the run"
         )
@@ -66,6 +69,7 @@ def look(scratch: Path, look_s: float = LOOK_S) -> Environment:
         kernel=platform.release(),
         python=platform.python_version(),
         numpy=np.__version__,
+        compiled=bool(compiled_modules()),
         load_average=os.getloadavg()[0],
         busy_share=_busy_share(look_s),
         scratch=str(scratch),

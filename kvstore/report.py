@@ -18,6 +18,7 @@ from kvstore.keyspace import MAX_VALUE_BYTES
 from kvstore.limits import KEEPALIVE_S
 from kvstore.packing import DATABASES
 from kvstore.settings import Setting, Settings, fixed
+from p4xos.compiled import compiled_modules
 
 if TYPE_CHECKING:
     from kvstore.server import KvServer
@@ -131,6 +132,7 @@ def _about_server(server: KvServer) -> Section:
         "os": " ".join(os.uname()[i] for i in (0, 2, 4)),
         "arch_bits": 64 if sys.maxsize > 1 << 32 else 32,
         "process_id": os.getpid(),
+        "compiled_modules": len(compiled_modules()),
         "run_id": _RUN_ID,
         "tcp_port": server.port,
         "server_time_usec": time.time_ns() // 1000,

@@ -94,6 +94,8 @@ def _words(told: Mapping[str, object]) -> list[str]:
         words += [f"not on {name}: {why}" for name, why in group.get("declined", {}).items()]
     if isinstance(told.get("catching_up"), dict):
         words.append(_catching_up(told["catching_up"]))  # type: ignore[arg-type]  # looked at above
+    if told.get("compiled_modules"):
+        words.append("compiled")
     silent = told.get("silent")
     words += map(str, silent) if isinstance(silent, list) else []
     return words

@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from p4xos import checkpointed, logs, planes, processes, reconfiguring, secret, watching
 from p4xos.application import Application, BatchMachine
 from p4xos.catchup import CatchUp
+from p4xos.compiled import compiled_modules
 from p4xos.config import MOVABLE, Cluster, Member, Movable, RoleName
 from p4xos.driver import Directory, Driver, RoleMachine, RoundStorage, Storage
 from p4xos.effects import Effects
@@ -363,6 +364,8 @@ class Node:
         # collector need not walk over the former again and again to find none of the latter.
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
+        if modules := compiled_modules():
+            log.info("%d modules are compiled", len(modules))
         if not processes.prefer_batches():
             log.info("this system forbids SCHED_BATCH: batches will be smaller under load")
         async with trio.open_nursery() as nursery:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from p4xos import planes
+from p4xos.compiled import compiled_modules
 from p4xos.envelope import ENVELOPE_BYTES
 from p4xos.http import HttpServer, Page
 from p4xos.metrics import families, metrics_page
@@ -28,6 +29,7 @@ def status(node: Node) -> dict[str, object]:
         "node": node.name,
         "cluster": f"{node.cluster.id:08x}",
         "started_at": node.started_at,
+        "compiled_modules": len(compiled_modules()),
         "roles": [f"{role} {member.id}" for role, member in node.roles],
         "silent": node.silent,
         "group": group(node),

@@ -77,7 +77,7 @@ def test_file_system_of_a_path(path: str, kind: str) -> None:
     assert file_system(Path(path), MOUNTS) == kind
 
 
-QUIET = Environment("cpu", 2, "6.1", "3.11", "2.0", 0.1, 0.02, "/srv", "ext4")
+QUIET = Environment("cpu", 2, "6.1", "3.11", "2.0", False, 0.1, 0.02, "/srv", "ext4")
 
 
 def test_a_quiet_machine_with_a_disk_needs_no_warning() -> None:

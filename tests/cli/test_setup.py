@@ -17,6 +17,9 @@ here=$(dirname "$0")
 case "$*" in
     *version_info*3,*) exit 0 ;;
     *"import ensurepip"*) [ -e "$here/venv-installed" ] ;;
+    *libpython3*) echo libpython3.11-dev ;;
+    *sysconfig*) echo "$INCLUDE" ;;
+    deploy/compile.py*) touch compiled ;;
     *python3-venv*) echo python3-venv ;;
     *sys.executable*) echo "$0" ;;
     "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; touch .venv/bin/venv-installed ;;
@@ -73,6 +76,7 @@ class Tree:
         (path / "event2" / "event.h").touch()
         (path / "bpf").mkdir()
         (path / "bpf" / "bpf_helpers.h").touch()
+        (path / "Python.h").touch()
 
     def program(self, name: str, text: str) -> None:
         file = self.path / "bin" / name
@@ -155,6 +159,31 @@ def test_missing_compiler_is_named(tree: Tree) -> None:
     assert "sudo apt-get install build-essential python3-dev" in done.stderr
     (tree.path / "pip-fails").unlink()
     assert tree.setup("run").returncode == 0  # what was half done is redone
+
+
+def test_compiled_is_run_and_mypyc(tree: Tree) -> None:
+    tree.user(1000)
+    (tree.path / "bin" / "venv-installed").touch()
+    assert tree.setup("compiled").returncode == 0
+    assert [call.rsplit(" ", 1)[1] for call in tree.calls("pip")] == [".", ".[compiled]"]
+    assert (tree.path / "compiled").exists()
+
+
+def test_nothing_is_compiled_without_headers(tree: Tree) -> None:
+    tree.user(1000)
+    (tree.path / "bin" / "venv-installed").touch()
+    (tree.path / "Python.h").unlink()
+    done = tree.setup("compiled")
+    assert done.returncode == 1
+    assert "sudo apt-get install libpython3.11-dev" in done.stderr
+    assert not (tree.path / "compiled").exists()
+
+
+def test_root_installs_the_compiler(tree: Tree) -> None:
+    tree.user(0)
+    (tree.path / "bin" / "gcc").unlink()
+    assert tree.setup("compiled").returncode == 0
+    assert tree.calls("apt")[-1] == "install -y -q --no-install-recommends gcc"
 
 
 def test_user_without_redis_is_told_and_goes_on(tree: Tree) -> None:
