@@ -63,7 +63,8 @@ def status(node: Node) -> dict[str, object]:
 def group(node: Node) -> dict[str, object]:
     """What the group provides, for whoever must know before it submits."""
     return {
-        "data_planes": sorted(set(node.moves.planes.values())) or [node.cluster.data_plane],
+        "data_planes": sorted(set(node.moves.planes.values())),  # of the roles that are here
+        "created_on": node.cluster.data_plane,
         "declined": {name: why[:WORDS_MAX] for name, why in node.moves.declined.items()},
         "movable_to": planes.names(),
         **provided(node.cluster),

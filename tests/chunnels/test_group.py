@@ -160,6 +160,15 @@ def test_a_group_does_what_all_of_its_members_do() -> None:
     assert members.common(wider).movable_to == ("numpy",)
 
 
+def test_a_member_that_only_learns_is_where_the_group_is() -> None:
+    """As beside switches: the cluster file says where the group began, not where it has moved."""
+    learns = members.Member("n1", (), {}, created_on="xdp")
+    switches = [members.Member("a1", ("numpy",), {}), members.Member("a2", ("xdp",), {})]
+    assert members._placed([learns], switches)[0].planes == ("numpy", "xdp")
+    assert members._placed([learns], [])[0].planes == ("xdp",)
+    assert members._placed([*switches, learns], [])[2].planes == ("numpy", "xdp")
+
+
 async def test_negotiation_may_move_a_group_to_what_is_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,12 +41,13 @@ class SwitchedCluster:
     """A launcher with its nodes."""
 
     def __init__(
-        self, folder: Path, data_plane: str = "p4", base: Mapping[str, str] = os.environ
+        self, folder: Path, data_plane: str = "p4", base: Mapping[str, str] = os.environ,
+        program: str = "kvstore",
     ) -> None:
         self.directory = folder / "cluster"
         self.environment = environment(folder / "installed", base)
         self.started = [self._start(
-            [sys.executable, "-m", "kvstore", "cluster", "--directory", str(self.directory),
+            [sys.executable, "-m", program, "cluster", "--directory", str(self.directory),
              "--base-port", "0", "--data-plane", data_plane],
         )]  # fmt: skip
         self.output = self.read_until(self.started[0], "Ctrl-C")

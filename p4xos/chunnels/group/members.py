@@ -24,7 +24,7 @@ from p4xos.chunnels.places import Place, Scope
 from p4xos.chunnels.runtime import Runtime
 from p4xos.chunnels.stack import Chunnel, Layer, Select
 from p4xos.chunnels.view import View
-from p4xos.config import Cluster
+from p4xos.config import NUMPY, Cluster
 from p4xos.dialing import Unreachable, answer_untrusted, dial
 from p4xos.errors import BadPacket, P4xosError
 from p4xos.framing import integer_untrusted, text_untrusted
@@ -49,12 +49,15 @@ class Member(NamedTuple):
 
     name: str
     planes: tuple[str, ...]
-    """On which its roles are; two, where some of them have moved and others have not."""
+    """On which its roles are; two, where some of them have moved and others have not. Of one that
+    only learns, those of all others."""
     provides: Mapping[str, Level]
     movable_to: tuple[str, ...] = ()
     """Data planes that are installed there."""
     declined: Mapping[str, str] = {}
     """Those that were left open and could not be had when it started, and why."""
+    created_on: str = NUMPY
+    """What the cluster file says; it counts while nobody is there who knows better."""
 
     @property
     def running(self) -> str:
@@ -112,7 +115,8 @@ def _single(stack: Chunnel[Any, Any]) -> list[tuple[Layer]]:
 
 def described(node: Node) -> Member:
     """The member that runs in this process."""
-    return _member_untrusted(node.name, {"group": watching.group(node)})
+    (own,) = _placed([_member_untrusted(node.name, {"group": watching.group(node)})], [])
+    return own
 
 
 def planned(cluster: Cluster, names: Sequence[str]) -> Offer:
@@ -126,6 +130,15 @@ def planned(cluster: Cluster, names: Sequence[str]) -> Offer:
         for k, name in enumerate(names)
     )  # fmt: skip
     return Offer(ANYWHERE, (OfferedLayer(ORDERED_MCAST, {}, {}, None, able),))
+
+
+def _placed(found: Sequence[Member], others: Sequence[Member]) -> list[Member]:
+    """The same members; those that have no roles on data planes are where the group is."""
+    known = sorted({plane for each in (*found, *others) for plane in each.planes})
+    return [
+        each if each.planes else each._replace(planes=tuple(known) or (each.created_on,))
+        for each in found
+    ]
 
 
 def common(found: Sequence[Member]) -> Member:
@@ -150,16 +163,19 @@ async def ask(
     if isinstance(to, Cluster):
         nodes = {learner.node for learner in to.learners}
         addresses = [node.peer for node in to.nodes if node.name in nodes]
+        others = [node.peer for node in to.nodes if node.name not in nodes]
         shared = secret.of(to)
         cluster = to.id
     else:
-        addresses = [Address(*address) for address in to]
+        addresses, others = [Address(*address) for address in to], []
         shared = None if secret_file is None else secret.read(secret_file)
         cluster = 0
     if not addresses:
         raise ValueError("no address is given; give the peer address of one node at least")
     needed = majority(len(addresses)) if isinstance(to, Cluster) else 1
+    most_of_others = majority(len(others)) if others else 0
     found: dict[int, Member] = {}
+    beside: list[Member] = []
     problems: dict[str, str] = {}
     refused: list[NoAgreement] = []
 
@@ -174,9 +190,22 @@ async def ask(
             except P4xosError as error:
                 refused.append(NoAgreement("", str(error), f"member {address}"))
                 nursery.cancel_scope.cancel()
-        if len(found) == len(addresses):
+        look()
+
+    async def other(address: Address) -> None:
+        """One that has roles, and learns nothing: it knows where those are."""
+        while True:
+            try:
+                beside.append(await _ask_one(address, cluster, shared, learns=False))
+                break
+            except (P4xosError, OSError):
+                await trio.sleep(TRY_AGAIN_S)
+        look()
+
+    def look() -> None:
+        if len(found) == len(addresses) and len(beside) == len(others):
             nursery.cancel_scope.cancel()
-        elif len(found) == needed:
+        elif len(found) >= needed and len(beside) >= most_of_others:
             soon = trio.current_time() + STRAGGLERS_S
             nursery.cancel_scope.deadline = min(nursery.cancel_scope.deadline, soon)
 
@@ -184,6 +213,8 @@ async def ask(
         async with trio.open_nursery() as nursery:
             for at, address in enumerate(addresses):
                 nursery.start_soon(one, at, address)
+            for address in others:
+                nursery.start_soon(other, address)
     if refused:
         raise refused[0]
     if len(found) < needed:
@@ -191,13 +222,15 @@ async def ask(
             if at not in found:
                 problems.setdefault(str(address), f"no answer within {patience_s:g} s")
         raise Unreachable(problems)
-    return [found[at] for at in sorted(found)]
+    return _placed([found[at] for at in sorted(found)], beside)
 
 
-async def _ask_one(address: Address, cluster: int, shared: secret.Secret | None) -> Member:
+async def _ask_one(
+    address: Address, cluster: int, shared: secret.Secret | None, *, learns: bool = True
+) -> Member:
     dialed = await dial(address, cluster, shared)
     try:
-        if dialed.no_log:
+        if learns and dialed.no_log:
             raise NoAgreement(ORDERED_MCAST, dialed.no_log, f"member {dialed.node}")
         dialed.frames.post({"ask": "status", "id": 1})
         await dialed.frames.flush()
@@ -222,8 +255,6 @@ def _member_untrusted(name: str, status: Mapping[str, object]) -> Member:
             raise BadPacket("it tells no data planes, or too many")
     assert isinstance(planes, list)
     assert isinstance(others, list)
-    if not planes:
-        raise BadPacket("it tells no data planes")
     provides: dict[str, Level] = {
         "durability": text_untrusted(told, "durability"),
         "value_bytes": integer_untrusted(told, "value_bytes"),
@@ -234,4 +265,5 @@ def _member_untrusted(name: str, status: Mapping[str, object]) -> Member:
     return Member(
         name, tuple(map(name_untrusted, planes)), provides, tuple(map(name_untrusted, others)),
         {name_untrusted(plane): str(why)[:WORDS_MAX] for plane, why in declined.items()},
+        name_untrusted(told.get("created_on", NUMPY)),
     )  # fmt: skip
