@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import trio
 
+from bench.chunnels.network import Host, hosts
 from bench.chunnels.servers import ELSEWHERE, MESSAGE_BYTES_MAX, PING, STACK, UNIX_NAME, Op
+from bench.errors import BenchError
 from bench.processes import Child, children, python_module, wait_until
 from bench.results import Figure, Point, Sample
 from p4xos.chunnels import Connection, Endpoint, Runtime, endpoint, local_or_remote, shard
 from p4xos.chunnels.nearest import anycast
+from p4xos.tables import Address
+from switch.xdp.errors import XdpUnavailable
+from switch.xdp.steering import SteeringProgram
 
 SIZES = (64, 1024, 8192, 32768)
 PINGS = 3
@@ -222,44 +235,95 @@ async def _by_name(
 # Figure 5 ----------------------------------------------------------------------------------------
 
 
+class Way(NamedTuple):
+    """A scenario of sharding."""
+
+    server: str
+    clients: tuple[str, str]
+    """Of each client, what runs the layer `shard`."""
+
+
+WAYS = {
+    "client push": Way("kv", ("push", "push")),
+    "server fallback": Way("kv-process", ("relay", "relay")),
+    "server accelerated": Way("kv", ("xdp", "xdp")),
+    "mixed": Way("kv", ("push", "xdp")),
+}
+ON_LOOPBACK = {
+    "client push": Way("kv-process", ("push", "push")),
+    "server fallback": Way("kv-process", ("relay", "relay")),
+    "mixed": Way("kv-process", ("push", "relay")),
+}
+
+
 def sharding(directory: Path, scale: float) -> Iterator[Sample | Point]:
-    """p95 latency by rate, two clients: both push, both are relayed, one of each."""
-    with children() as running:
-        shards = [
-            ":".join(_started(running, directory, f"shard-{k}", "shard", str(k)))
-            for k in range(SHARDS)
-        ]
-        host, port = _started(running, directory, "kv", "kv", *shards)
-        address = (host, int(port))
-        ways = {
-            "client push": (True, True),
-            "server fallback": (False, False),
-            "mixed": (True, False),
-        }
-        for name, pushing in ways.items():
+    """p95 latency by rate, two clients: both push, both are relayed, both are steered, one of each.
+
+    Server and shards are on one host and the clients on another, so that packets pass the hook that
+    the kernel's program is at; where that cannot be, all is on the loopback and nothing is steered.
+    """
+    with children() as running, ExitStack() as stack:
+        serving: Host | Here = Here()
+        asking: Host | Here = serving
+        ways = ON_LOOPBACK
+        try:
+            net = stack.enter_context(hosts(("server", "client")))
+            SteeringProgram(Address(Here.address, 1), "key", [Address(Here.address, 2)]).close()
+            serving, asking, ways = net["server"], net["client"], WAYS
+        except XdpUnavailable as refusal:
+            print(f"chunnels: no server is accelerated: {refusal.reason}", file=sys.stderr)
+        with serving.entered():
+            shards = [
+                ":".join(_started(running, directory, f"shard-{k}", "shard", str(k),
+                                  serving.address))
+                for k in range(SHARDS)
+            ]  # fmt: skip
+            servers = {
+                name: _started(running, directory, name, name, serving.address, *shards)
+                for name in dict.fromkeys(way.server for way in ways.values())
+            }
+        for name, way in ways.items():
+            host, port = servers[way.server]
             for in_flight in IN_FLIGHT:
                 requests = max(int(REQUESTS * scale), REQUESTS_LEAST, in_flight)
-                rate, p95_us = trio.run(_load, address, pushing, in_flight, requests)
+                with asking.entered():
+                    rate, p95_us = trio.run(
+                        _load, (host, int(port)), way.clients, in_flight, requests
+                    )
                 yield Point(SHARDED, name, rate, p95_us)
 
 
+class Here:
+    """This machine, as a host."""
+
+    address = "127.0.0.1"
+
+    @staticmethod
+    def entered() -> AbstractContextManager[None]:
+        """Changes nothing."""
+        return nullcontext()
+
+
 async def _load(
-    address: tuple[str, int], pushing: tuple[bool, ...], in_flight: int, requests: int
+    address: tuple[str, int], ways: tuple[str, ...], in_flight: int, requests: int
 ) -> tuple[float, float]:
     """Requests a second of all clients together, and the latency that 95 % are within."""
     taken_us: list[float] = []
-    each = max(in_flight // len(pushing), 1)
+    each = max(in_flight // len(ways), 1)
     began = time.perf_counter()
     async with trio.open_nursery() as nursery:
-        for seed, push in enumerate(pushing):
-            stack = shard(Op, by="key") | STACK if push else STACK
-            client: Endpoint[Op] = endpoint("client", stack, runtime=Runtime())
-            nursery.start_soon(_client, client, address, each, requests, seed, taken_us)
+        for seed, way in enumerate(ways):
+            stack = shard(Op, by="key") | STACK if way == "push" else STACK
+            runtime = Runtime()
+            runtime.place = runtime.place._replace(host=ELSEWHERE)
+            client: Endpoint[Op] = endpoint("client", stack, runtime=runtime)
+            nursery.start_soon(_client, client, way, address, each, requests, seed, taken_us)
     return len(taken_us) / (time.perf_counter() - began), float(np.percentile(taken_us, 95))
 
 
 async def _client(
     client: Endpoint[Op],
+    way: str,
     address: tuple[str, int],
     in_flight: int,
     requests: int,
@@ -280,6 +344,9 @@ async def _client(
         await connection.send_many(ops)
 
     async with client.connect(address) as connection:
+        told = connection.explain()
+        if told.implementation("shard") != way:
+            raise BenchError(f"this was to be {way}: {told}")
         await ask(connection, in_flight)
         asked, answered = in_flight, 0
         while answered < requests:

@@ -2,8 +2,9 @@
 
     ping DIRECTORY [NAME]   messages come back: by local_or_remote, and by a Unix socket and UDP as
                             somebody would write them by hand; with NAME also announced
-    shard NUMBER            a shard of the key-value store
-    kv ADDRESS ...          the address in front of shards
+    shard NUMBER HOST       a shard of the key-value store
+    kv HOST ADDRESS ...     the address in front of shards; in the kernel where that can be
+    kv-process HOST ADDRESS ...    the same, never in the kernel
 
 Each prints one line when it serves: the address, and for `ping` that of UDP.
 """
@@ -21,6 +22,7 @@ from p4xos.chunnels import (
     Chunnel,
     Connection,
     Endpoint,
+    Implementation,
     Runtime,
     Wire,
     datagrams,
@@ -30,6 +32,7 @@ from p4xos.chunnels import (
     serialize,
     shard,
 )
+from switch.xdp.sharding import xdp
 
 UNIX_NAME = "by-hand.sock"
 ELSEWHERE = "elsewhere"
@@ -48,7 +51,7 @@ class Op:
 
 
 PING: Chunnel[bytes, Wire] = local_or_remote()
-STACK: Chunnel[Op, Wire] = serialize(Op) | reliable() | datagrams()
+STACK: Chunnel[Op, Wire] = serialize(Op) | reliable(ordered=False) | datagrams()
 
 
 async def answer(connection: Connection[bytes]) -> None:
@@ -99,8 +102,8 @@ async def ping(directory: Path, name: str | None) -> None:
         print(host, port, by_hand.getsockname()[1], flush=True)
 
 
-async def serve_shard(number: int) -> None:
-    """A map."""
+async def serve_shard(number: int, host: str) -> None:
+    """A map; what it answers says who it is."""
     pairs: dict[str, bytes] = {}
 
     async def handle(connection: Connection[Op]) -> None:
@@ -109,21 +112,24 @@ async def serve_shard(number: int) -> None:
             for op in await connection.receive_many():
                 if op.verb == "put":
                     pairs[op.key] = op.value
-                replies.append(Op("is", op.key, pairs.get(op.key, b"")))
+                replies.append(Op(f"is {number}", op.key, pairs.get(op.key, b"")))
             await connection.send_many(replies)
 
-    await _serve(endpoint(f"shard {number}", STACK, runtime=Runtime()), handle)
+    await _serve(endpoint(f"shard {number}", STACK, runtime=Runtime()), handle, host)
 
 
-async def serve_kv(addresses: list[tuple[str, int]]) -> None:
+async def serve_kv(host: str, addresses: list[tuple[str, int]], *in_front: Implementation) -> None:
     """The address in front of shards."""
     stack = shard(Op, addresses, by="key") | STACK
-    await _serve(endpoint("kv", stack, runtime=Runtime()), None)
+    runtime = Runtime()
+    runtime.known.pop((xdp.type, xdp.name), None)  # an entry point has it where this is installed
+    runtime.register(*in_front)
+    await _serve(endpoint("kv", stack, runtime=runtime), None, host)
 
 
-async def _serve(own: Endpoint[Op], handle: object) -> None:
+async def _serve(own: Endpoint[Op], handle: object, host: str) -> None:
     async with trio.open_nursery() as nursery:
-        host, port = await nursery.start(own.serve, handle, ANYWHERE)
+        host, port = await nursery.start(own.serve, handle, (host, 0))
         print(host, port, flush=True)
 
 
@@ -132,10 +138,11 @@ def main(verb: str, *words: str) -> None:
     if verb == "ping":
         trio.run(ping, Path(words[0]), words[1] if len(words) > 1 else None)
     elif verb == "shard":
-        trio.run(serve_shard, int(words[0]))
+        trio.run(serve_shard, int(words[0]), words[1])
     else:
-        hosts = [word.rpartition(":") for word in words]
-        trio.run(serve_kv, [(host, int(port)) for host, _, port in hosts])
+        hosts = [word.rpartition(":") for word in words[1:]]
+        addresses = [(host, int(port)) for host, _, port in hosts]
+        trio.run(serve_kv, words[0], addresses, *((xdp,) if verb == "kv" else ()))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ For each way to read both stacks, best first: layers are paired by type, in orde
 end alone has asked for is allowed where one end can run it alone. For each layer, the candidates
 are the pairs of implementations, or single ones, that
 
-1. may be used: within the scopes that both ends allow, not further apart than they reach, and with
-   their resources free;
-2. fit: equal on exact keys, at least what both ends require on compared ones;
+1. may be used: within the scopes that both ends allow, not further apart than they reach, able to
+   run at the server, and with their resources free;
+2. fit: equal on exact keys, at least what both ends require on compared ones, on layers below that
+   can be what they must stand on (`over`);
 
 and the operator's policy puts them in order, or leaves some out. docs/chunnels.md tells it with
 examples. Why a candidate was not taken is kept, for `explain` and for errors.
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from p4xos.chunnels.errors import NoAgreement
-from p4xos.chunnels.implementations import Ends
+from p4xos.chunnels.implementations import Ends, Over
 from p4xos.chunnels.levels import Level, disagreement, in_words, lacking, together
 from p4xos.chunnels.offers import Offer, Offered, OfferedLayer
 from p4xos.chunnels.places import Scope, distance
@@ -33,6 +34,11 @@ class Candidate(NamedTuple):
     server: Offered | None
     levels: Mapping[str, Level]
     """What it provides."""
+
+    @property
+    def over(self) -> Over | None:
+        """What the server's must stand on; None: anything."""
+        return None if self.server is None else self.server.over
 
     @property
     def priority(self) -> int:
@@ -119,6 +125,7 @@ def choose(
     policy: Policy = default_policy,
     free: Free | None = None,
     forbidden: frozenset[tuple[str, str]] = frozenset(),
+    unable: Mapping[tuple[str, str], str] = {},
 ) -> Choice:
     """The best way to run a connection.
 
@@ -128,26 +135,25 @@ def choose(
       policy: the operator's.
       free: resources that are left.
       forbidden: (type, name) of implementations that were tried in vain.
+      unable: those that the server cannot run now, and why.
 
     Raises:
       NoAgreement: there is none; it names the layer, what each end offers, and what to do.
     """
-    rules = _Rules(distance(client.place, server.place), policy, free or Free({}), forbidden)
+    apart = distance(client.place, server.place)
+    rules = _Rules(apart, policy, free or Free({}), forbidden, unable)
     best: tuple[int, NoAgreement] | None = None
     servers = server.alternatives()
     clients = [()] if client.dictated else client.alternatives()
     for c, asked in enumerate(clients):
         for s, served in enumerate(servers):
             pairs = _pair(client.nodes if client.dictated else asked, served, client.dictated)
-            layers: list[Chosen] = []
             try:
-                for pair in pairs:
-                    layers.append(rules.choose(pair))
+                return Choice(c, s, tuple(rules.choose(pairs, {})))
             except NoAgreement as error:
-                if best is None or len(layers) > best[0]:
-                    best = len(layers), error
-                continue
-            return Choice(c, s, tuple(layers))
+                reached = [pair.type for pair in pairs].index(error.layer)
+                if best is None or reached > best[0]:
+                    best = reached, error
     if best is None:
         raise NoAgreement("", "a stack has no way to be read; give it a layer")
     raise best[1]
@@ -181,37 +187,61 @@ class _Rules(NamedTuple):
     policy: Policy
     free: Free
     forbidden: frozenset[tuple[str, str]]
+    unable: Mapping[tuple[str, str], str]
 
-    def choose(self, pair: _Pair) -> Chosen:
-        """The best candidate for a layer, with the reason; NoAgreement where there is none."""
+    def choose(self, pairs: Sequence[_Pair], asked: Over) -> list[Chosen]:
+        """The best candidates for a layer and those below; NoAgreement where there are none.
+
+        Args:
+          pairs: the layers, from the uppermost.
+          asked: what those above need of layers of a type.
+        """
+        if not pairs:
+            return []
+        pair, below = pairs[0], pairs[1:]
+        ordered, refused = self._ordered(pair, asked.get(pair.type, {}))
+        for k, best in enumerate(ordered):
+            others = ordered[k + 1 :]
+            if best.over is None:
+                return [_chosen(best, others, refused), *self.choose(below, asked)]
+            foreign = [each.type for each in below if each.type not in best.over]
+            if foreign:
+                refused.append(f"{_not(best)}it cannot stand on {foreign[0]}")
+                continue
+            needs = {
+                type: {**asked.get(type, {}), **levels} for type, levels in best.over.items()
+            }
+            try:
+                lower = self.choose(below, needs)
+            except NoAgreement as error:
+                wanted = in_words(best.over.get(error.layer, {})) or "another"
+                refused.append(f"{_not(best)}it needs {error.layer} with {wanted}")
+                continue
+            return [_chosen(best, others, refused), *lower]
+        raise NoAgreement(pair.type, _told(pair, refused))
+
+    def _ordered(
+        self, pair: _Pair, asked: Mapping[str, Level]
+    ) -> tuple[list[Candidate], list[str]]:
+        """Candidates that fit, the best first, and why others do not; NoAgreement: none does."""
         refused: list[str] = []
         foreign: list[str] = []  # two implementations that were never meant for one another
         able: list[Candidate] = []
         for candidate in self._candidates(pair):
-            told = f"not {candidate.name} ({candidate.ends}): "
             differ = _differ(candidate)
             if differ is not None:
-                foreign.append(f"{told}the ends differ on {differ}")
+                foreign.append(f"{_not(candidate)}the ends differ on {differ}")
                 continue
-            why = self._problem(pair, candidate)
+            why = self._problem(pair, candidate, asked)
             if why is None:
                 able.append(candidate)
             else:
-                refused.append(told + why)
+                refused.append(_not(candidate) + why)
         ordered = list(self.policy(able))
         if not ordered:
-            refused += [
-                f"not {each.name} ({each.ends}): the policy forbids it" for each in able
-            ]
+            refused += [f"{_not(each)}the policy forbids it" for each in able]
             raise NoAgreement(pair.type, _told(pair, refused or foreign))
-        best = ordered[0]
-        reasons = [_why(best, ordered[1:]), *refused]
-        return Chosen(
-            pair.type,
-            None if best.client is None else best.client.name,
-            None if best.server is None else best.server.name,
-            best.levels, "; ".join(reasons), best.ends, best.scope,
-        )  # fmt: skip
+        return ordered, refused
 
     def _candidates(self, pair: _Pair) -> list[Candidate]:
         ours = pair.client.implementations if pair.client is not None else ()
@@ -226,8 +256,20 @@ class _Rules(NamedTuple):
         found += [Candidate(pair.type, None, s, s.provides) for s in theirs if s.ends in alone]
         return found
 
-    def _problem(self, pair: _Pair, candidate: Candidate) -> str | None:
+    def _problem(
+        self, pair: _Pair, candidate: Candidate, asked: Mapping[str, Level]
+    ) -> str | None:
         """Why a candidate cannot be used."""
+        if candidate.server is not None:
+            unable = self.unable.get((pair.type, candidate.server.name))
+            if unable is not None:
+                return unable
+            if self.distance < candidate.server.apart:
+                near = Scope(candidate.server.apart - 1)
+                return f"the ends are within one {near.words}"
+        key = lacking(candidate.levels, asked)
+        if key is not None:
+            return f"a layer above needs {key}={asked[key]}"
         for each in (candidate.client, candidate.server):
             if each is None:
                 continue
@@ -262,6 +304,19 @@ class _Rules(NamedTuple):
                 had = provides.get(key, "nothing")
                 return f"{key}={asking.requires[key]} is required and it provides {had}"
         return None
+
+
+def _chosen(best: Candidate, others: Sequence[Candidate], refused: Sequence[str]) -> Chosen:
+    return Chosen(
+        best.type,
+        None if best.client is None else best.client.name,
+        None if best.server is None else best.server.name,
+        best.levels, "; ".join([_why(best, others), *refused]), best.ends, best.scope,
+    )  # fmt: skip
+
+
+def _not(candidate: Candidate) -> str:
+    return f"not {candidate.name} ({candidate.ends}): "
 
 
 def _differ(candidate: Candidate) -> str | None:

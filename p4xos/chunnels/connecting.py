@@ -134,6 +134,8 @@ def _sockets() -> Iterator[list[socket.socket]]:
 class ClientCarrier:
     """The `Carrier` of a client."""
 
+    origin = 0
+
     def __init__(
         self, sock: socket.socket, accept: Accept, nursery: trio.Nursery, until: float
     ) -> None:

@@ -68,3 +68,11 @@ class BadMessage(P4xosError):
             f"a message is no {expected} ({why}); the peer breaks what it agreed to: end the "
             "connection, and look which program runs there"
         )
+
+
+class Unable(P4xosError):
+    """An implementation cannot run at this server; others may."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"an implementation cannot run here: {why}")
+        self.why = why

@@ -31,6 +31,7 @@ from p4xos.chunnels.stack import Layer
 
 if TYPE_CHECKING:
     from p4xos.chunnels.choosing import Chosen
+    from p4xos.chunnels.negotiation import Admitted
     from p4xos.chunnels.runtime import Runtime
     from p4xos.chunnels.view import View
 
@@ -64,6 +65,8 @@ class Carrier(Protocol):
     """At a client: what the server takes for the connection that was agreed on."""
     wait: bool
     """At a client: whether to wait until the server has taken it."""
+    origin: int
+    """Which of several servers behind one address this is, from 1; 0: the only one, or a client."""
 
     async def messages(self) -> Messages[bytes]:
         """At a server those by which the client came, at a client those of its socket.
@@ -115,6 +118,10 @@ class Serving(Protocol):
     name: str
     """Of this server in its runtime."""
 
+    def send(self, data: bytes, address: tuple[str, int]) -> None:
+        """A datagram from its address; it is lost where the kernel does not take it now."""
+        ...
+
     def admit_untrusted(self, ticket: bytes, messages: Messages[bytes], begin: Begin) -> None:
         """Starts the connection of a ticket, if it is one.
 
@@ -127,10 +134,14 @@ class Serving(Protocol):
         ...
 
 
+Over = Mapping[str, Mapping[str, Level]]
+"""By the types of layers, what they must provide."""
 Functions = tuple[Callable[[Sequence[Any]], Sequence[Any]], Callable[[Sequence[Any]], list[Any]]]
 """Messages as they travel, and back; see `Mapped`."""
 Wrap = Callable[[Any, Context], AbstractAsyncContextManager[Messages[Any]]]
 Listen = Callable[[Serving, Layer], AbstractAsyncContextManager[Mapping[str, object]]]
+Admit = Callable[["Carrier", "Admitted", Mapping[str, object]], AbstractAsyncContextManager[None]]
+"""Gets the carrier, what was agreed on, and what `listen` opened."""
 Resolve = Callable[["Runtime", "View", str], list[tuple[str, int]]]
 
 
@@ -147,6 +158,11 @@ class Implementation:
     """Where it runs."""
     reach: Scope = Scope.GLOBAL
     """How far apart the ends may be."""
+    apart: Scope = Scope.APPLICATION
+    """How near the ends may be; counts at a server."""
+    over: Over | None = None
+    """The types of all layers that it may stand on, and what they must provide, as one that reads
+    messages on the wire needs to know it; None: any. Counts at a server."""
     ends: Ends = Ends.BOTH
     priority: int = 0
     """The highest is taken, unless the operator's policy says otherwise."""
@@ -165,7 +181,10 @@ class Implementation:
     """Of a layer that makes each message into another: so it also works above a group."""
     listen: Listen | None = None
     """Runs while a server does, before its first connection; yields parameters for its clients.
-    Keys that begin with "_" are for `wrap` at this server alone."""
+    Keys that begin with "_" are for `wrap` and `admit` at this server alone. Raises Unable where
+    this server cannot run it; what is left is taken then, and `explain` tells why."""
+    admit: Admit | None = None
+    """At a server: runs while a connection does, before its first message: the client waits."""
     resolve: Resolve | None = None
     """Finds the addresses behind a name, the best first; for layers of clients."""
 

@@ -8,6 +8,7 @@
     DENIED     id, why                                                          back
     DATA       id, a message                                                    both
     CLOSE PING PONG    id                                                       both
+    INTRODUCE  see `introductions`                                                   server to shard
 
 A nonce has 16 random bytes, drawn for each offer; an id has 8, made by the server of the ticket.
 OFFER, ACCEPT and REFUSE are msgpack, with VERSION as the first thing in them.
@@ -32,8 +33,8 @@ from p4xos.chunnels.stack import LAYERS_MAX
 from p4xos.errors import BadPacket
 
 VERSION = 1
-OFFER, ACCEPT, REFUSE, CONFIRM, CONFIRMED, DENIED, DATA, CLOSE, PING, PONG = (
-    bytes([number]) for number in range(0xB1, 0xBB)
+OFFER, ACCEPT, REFUSE, CONFIRM, CONFIRMED, DENIED, DATA, CLOSE, PING, PONG, INTRODUCE = (
+    bytes([number]) for number in range(0xB1, 0xBC)
 )
 """Far from what p4xos's own datagrams begin with, and from text."""
 NONCE_BYTES, ID_BYTES = 16, 8

@@ -153,6 +153,8 @@ class Admitted(NamedTuple):
     address: Address
     choice: Choice
     notes: tuple[str, ...]
+    origin: int = 0
+    """As `Carrier.origin`."""
 
 
 class Answer(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgpack
 
-from p4xos.chunnels.implementations import Ends, Implementation
+from p4xos.chunnels.implementations import Ends, Implementation, Over
 from p4xos.chunnels.levels import Level
 from p4xos.chunnels.places import Place, Scope
 from p4xos.chunnels.stack import ALTERNATIVES_MAX, LAYERS_MAX, Layer
@@ -40,6 +40,10 @@ class Offered(NamedTuple):
     priority: int
     provides: Mapping[str, Level]
     resources: Mapping[str, int]
+    apart: Scope = Scope.APPLICATION
+    """Not told: the server chooses, and knows its own."""
+    over: Over | None = None
+    """The same."""
 
 
 class OfferedLayer(NamedTuple):
@@ -92,8 +96,9 @@ def offered(implementation: Implementation) -> Offered:
     """An implementation, as the other end is told of it."""
     each = implementation
     return Offered(
-        each.name, each.ends, each.scope, each.reach, each.priority, each.provides, each.resources
-    )
+        each.name, each.ends, each.scope, each.reach, each.priority, each.provides,
+        each.resources, each.apart, each.over,
+    )  # fmt: skip
 
 
 def offered_layer(layer: Layer, implementations: Iterable[Implementation]) -> OfferedLayer:

@@ -1,33 +1,95 @@
-"""`reliable()`: messages in order, exactly once, over what may lose, double or reorder them."""
+"""`reliable()`: messages in order, exactly once, over what may lose, double or reorder them.
+
+`reliable(ordered=False)` does without the order, so that each message may go its own way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import trio
 
 from p4xos.chunnels.connection import RECEIVE_MANY, Messages
-from p4xos.chunnels.implementations import Context, Implementation, implementation
+from p4xos.chunnels.implementations import Context, Implementation, Side, implementation
+from p4xos.chunnels.singly import Singly
 from p4xos.chunnels.stack import Chunnel, layer
 from p4xos.chunnels.window import Window
 
 RELIABLE = "reliable"
+SINGLY = "singly-1"
+"""The format of reliable messages that need nothing of one another."""
 FLUSH_S = 1.5
 """How long closing waits until all has arrived."""
 
 
-def reliable() -> Chunnel[bytes, bytes]:
-    """In order and exactly once; left out where what is below does that already."""
-    return layer(RELIABLE)
+def reliable(*, ordered: bool = True) -> Chunnel[bytes, bytes]:
+    """In order and exactly once; left out where what is below does that already.
+
+    Args:
+      ordered: False where any order will do: then messages may go to several servers behind one
+        address, as a sharding program in the kernel gives them (docs/chunnels.md).
+    """
+    found: Chunnel[bytes, bytes] = layer(RELIABLE)
+    return found.require(order="fifo") if ordered else found
+
+
+class Machine(Protocol):
+    """What `Reliable` runs: `Window` or `Singly`."""
+
+    counters: dict[str, int]
+    finished: bool
+    failure: str | None
+    unread: deque[bytes]
+
+    @property
+    def full(self) -> bool:
+        """Whether who writes should wait."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was written has arrived."""
+        ...
+
+    def write(self, messages: Iterable[bytes]) -> None:
+        """Messages to send; ValueError where one is too long."""
+        ...
+
+    def finish(self) -> None:
+        """Nothing more will be written."""
+        ...
+
+    def transmit(self, now: float) -> list[bytes]:
+        """Datagrams to send now."""
+        ...
+
+    def deadline(self) -> float | None:
+        """When `tick` next matters."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Notices what did not arrive in time; then `transmit`."""
+        ...
+
+    def receive_untrusted(self, datagram: bytes, now: float) -> None:
+        """A datagram of the other end; never raises."""
+        ...
+
+    def took(self, messages: Sequence[bytes]) -> bool:
+        """These were read; True when `transmit` should tell that there is room."""
+        ...
 
 
 class Reliable(Messages[bytes]):
-    """Runs a `Window` over datagrams."""
+    """Runs a `Machine` over datagrams."""
 
-    def __init__(self, below: Messages[bytes]) -> None:
+    def __init__(self, below: Messages[bytes], machine: Machine) -> None:
         """Needs `run_receiver` and `run_timer` beside it."""
-        self.window = Window()
+        self.window = machine
         self._below = below
         self._arrived = trio.Event()
         self._moved = trio.Event()  # something was acknowledged
@@ -150,10 +212,25 @@ class Reliable(Messages[bytes]):
 @asynccontextmanager
 async def window(below: Messages[bytes], context: Context) -> AsyncIterator[Messages[bytes]]:
     """A sliding window with selective acknowledgements."""
-    running = Reliable(below)
+    yield _started(Reliable(below, Window()), context)
+
+
+@implementation(
+    RELIABLE, "singly", removable=True, priority=-10,
+    provides={"order": "none", "loss": "none", "duplicates": "exactly-once", "format": SINGLY},
+)  # fmt: skip
+@asynccontextmanager
+async def singly(below: Messages[bytes], context: Context) -> AsyncIterator[Messages[bytes]]:
+    """Each message acknowledged by itself, in any order."""
+    life = time.time_ns()
+    machine = Singly(context.carrier.origin, life, client=context.side is Side.CLIENT)
+    yield _started(Reliable(below, machine), context)
+
+
+def _started(running: Reliable, context: Context) -> Reliable:
     context.nursery.start_soon(running.run_receiver)
     context.nursery.start_soon(running.run_timer)
-    yield running
+    return running
 
 
-IMPLEMENTATIONS: list[Implementation] = [window]
+IMPLEMENTATIONS: list[Implementation] = [window, singly]

@@ -84,7 +84,7 @@ class Runtime:
         self.counters = dict.fromkeys(
             (
                 "failed", "retries", "bad_messages", "dropped_by_relay",
-                "broken_packages",
+                "broken_packages", "steered_by_process",
             ),
             0,
         )  # fmt: skip

@@ -13,9 +13,16 @@ import trio
 from p4xos.chunnels import messages
 from p4xos.chunnels.choosing import Chosen, choose
 from p4xos.chunnels.connection import Connection, Messages
-from p4xos.chunnels.errors import BadMessage, Busy
+from p4xos.chunnels.errors import BadMessage, Busy, Unable
 from p4xos.chunnels.implementations import Begin, Side
-from p4xos.chunnels.negotiation import Address, Admitted, Answer, ServerNegotiation
+from p4xos.chunnels.introductions import Introduced, key_of, take_introduction_untrusted
+from p4xos.chunnels.negotiation import (
+    CONNECTIONS_MAX,
+    Address,
+    Admitted,
+    Answer,
+    ServerNegotiation,
+)
 from p4xos.chunnels.offers import Offer
 from p4xos.chunnels.opening import Agreed, opened, owners, resources_of
 from p4xos.chunnels.optimizing import optimize
@@ -58,6 +65,7 @@ class Server:
         self._handler = handler
         self._view = View()
         self._opened: dict[tuple[str, str], Mapping[str, object]] = {}
+        self._unable: dict[tuple[str, str], str] = {}
         self.negotiation = ServerNegotiation(secrets.token_bytes(32), self._choose)
         self.live = 0
         """Connections that have not ended."""
@@ -82,6 +90,7 @@ class Server:
             stack.callback(self._socket.close)
             self._socket.on_offer = self._offer_untrusted
             self._socket.on_confirm = self._confirm_untrusted
+            self._socket.on_introduce = self._introduce_untrusted
             self._socket.was_closed = self.negotiation.was_closed
             counters = self.negotiation.counters, self._socket.counters
             stack.enter_context(runtime.tally.telling(self._endpoint, *counters))
@@ -109,9 +118,13 @@ class Server:
                     key = own.type, own.name
                     if own.listen is not None and key not in done:
                         done.add(key)
-                        self._opened[key] = await stack.enter_async_context(
-                            own.listen(self, layer)
-                        )
+                        try:
+                            self._opened[key] = await stack.enter_async_context(
+                                own.listen(self, layer)
+                            )
+                        except Unable as error:
+                            self._unable[key] = error.why
+                            log.info("%s/%s is not offered: %s", *key, error.why)
 
     async def _look(self) -> None:
         """Keeps the picture of the world that offers are answered from."""
@@ -140,18 +153,17 @@ class Server:
         """As `negotiation.Chooser`."""
         runtime = self.runtime
         ours = runtime.offer(self._nodes, self._view)
-        choice = choose(offer, ours, policy=runtime.policy, free=self._view.free)
+        choice = choose(
+            offer, ours, policy=runtime.policy, free=self._view.free, unable=self._unable
+        )
         notes: tuple[str, ...] = ()
         if runtime.optimize:
             choice, notes = optimize(choice, runtime.known, offer.merging)
         layers = tuple(
             replace_parameters(each, self._parameters(each)) for each in choice.layers
         )
-        wait = any(
-            runtime.known[each.type, each.server].resources
-            for each in layers
-            if each.server is not None
-        )
+        servers = [runtime.known[each.type, each.server] for each in layers if each.server]
+        wait = any(own.resources or own.admit is not None for own in servers)
         return Answer(choice._replace(layers=layers), notes, wait)
 
     def _parameters(self, chosen: Chosen) -> dict[str, object]:
@@ -193,6 +205,38 @@ class Server:
         else:
             self._start(admitted, carried, begin)
 
+    def _introduce_untrusted(self, data: bytes, address: Address) -> bytes | None:
+        """A client that its server wants to send to this one as to a shard of it."""
+        try:
+            key = key_of(self.runtime.sockets)
+        except OSError as error:
+            log.debug("an introduction was dropped: %s", error)
+            return None
+        found = take_introduction_untrusted(data, address, key, self._socket)
+        if not isinstance(found, Introduced):
+            return found
+        admitted, carried = found
+        types = [each.type for each in admitted.choice.layers]
+        ways = [[layer.type for layer in way] for way in self._ways]
+        able = all((each.type, each.server) in self.runtime.known
+                   for each in admitted.choice.layers)  # fmt: skip
+        if types not in ways or not able or self.live >= CONNECTIONS_MAX:
+            self._socket.forget(admitted.id)
+            why = f"it does not run {' | '.join(types)}, or has too many connections"
+            return messages.DENIED + admitted.id + why.encode()
+        choice = admitted.choice._replace(server_alternative=ways.index(types))
+
+        def begin(why: str) -> None:
+            carried.begun = not why
+            carried.say(messages.DENIED if why else messages.CONFIRMED, why.encode())
+
+        self._start(admitted._replace(choice=choice), carried, begin)
+        return None
+
+    def send(self, data: bytes, address: Address) -> None:
+        """As Serving."""
+        self._socket.send(data, address)
+
     def _start(self, admitted: Admitted, carried: Messages[bytes], begin: Begin) -> None:
         self.live += 1
         self._nursery.start_soon(self._run, admitted, carried, begin)
@@ -203,9 +247,10 @@ class Server:
         choice = admitted.choice
         host, port = admitted.address
         claims = runtime.claims()
+        carrier = ServerCarrier(carried, admitted.origin)
         agreed = Agreed(
             Side.SERVER, self._endpoint, f"{admitted.client} at {host}:{port}", choice,
-            admitted.notes, self._ways[choice.server_alternative], ServerCarrier(carried),
+            admitted.notes, self._ways[choice.server_alternative], carrier,
             self._view.registered, self._opened,
         )  # fmt: skip
         try:
@@ -215,13 +260,20 @@ class Server:
                 begin(str(busy))
                 await self._refresh()
                 return
-            begin("")
-            async with (
-                open_plain_nursery() as nursery,
-                opened(agreed, runtime, nursery) as connection,
-            ):
-                await self._handle(connection)
-                nursery.cancel_scope.cancel()
+            async with AsyncExitStack() as prepared:
+                for chosen in choice.layers:
+                    key = chosen.type, chosen.server or ""
+                    own = runtime.known.get(key)
+                    if own is not None and own.admit is not None:
+                        admit = own.admit(carrier, admitted, self._opened[key])
+                        await prepared.enter_async_context(admit)
+                begin("")
+                async with (
+                    open_plain_nursery() as nursery,
+                    opened(agreed, runtime, nursery) as connection,
+                ):
+                    await self._handle(connection)
+                    nursery.cancel_scope.cancel()
         finally:
             self.live -= 1
             self.negotiation.close(admitted.id, trio.current_time())
@@ -256,8 +308,9 @@ class ServerCarrier:
     ticket = b""
     wait = False
 
-    def __init__(self, carried: Messages[bytes]) -> None:
-        """Those by which the client came."""
+    def __init__(self, carried: Messages[bytes], origin: int = 0) -> None:
+        """Those by which the client came; see Carrier."""
+        self.origin = origin
         self._carried = carried
 
     async def messages(self) -> Messages[bytes]:

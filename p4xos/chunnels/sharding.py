@@ -407,7 +407,8 @@ async def _listen(serving: Serving, layer: Layer) -> AsyncIterator[Mapping[str, 
 
 
 @asynccontextmanager
-async def _relay(below: Messages[Any], context: Context) -> AsyncIterator[Messages[Any]]:
+async def relayed(below: Messages[Any], context: Context) -> AsyncIterator[Messages[Any]]:
+    """The server receives all messages, and sends each to its shard."""
     sharding = context.layer.arguments
     assert isinstance(sharding, Sharding)
     async with open_plain_nursery() as nursery:
@@ -468,5 +469,5 @@ async def _from_shards(below: Messages[Any], router: Router, ended: Ended) -> No
         ended.end()
 
 
-relay = Implementation(SHARD, "relay", _relay, ends=Ends.SERVER, priority=10, listen=_listen)
+relay = Implementation(SHARD, "relay", relayed, ends=Ends.SERVER, priority=10, listen=_listen)
 IMPLEMENTATIONS: list[Implementation] = [push, relay]

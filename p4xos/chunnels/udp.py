@@ -56,6 +56,10 @@ def open_socket(address: Address) -> socket.socket:
     return opened
 
 
+Tap = Callable[[bytes, bytes, Address], bool]
+"""Gets the kind of a datagram, the whole of it, and whose it is; True: that was all."""
+
+
 class Datagrams(Messages[bytes]):
     """One connection; its owner feeds what arrives."""
 
@@ -74,6 +78,10 @@ class Datagrams(Messages[bytes]):
         self.closed = False
         self.begun = False
         """At a server: whether its ticket has made it."""
+        self.via: Address | None = None
+        """At a shard: the server that has introduced the client, and all but messages is for."""
+        self.tap: Tap | None = None
+        """At a server: sees what comes for this connection first, also from other addresses."""
         self.heard_at = self.sent_at = trio.current_time()
         self._socket = sock
         self._address = address
@@ -165,15 +173,15 @@ class Datagrams(Messages[bytes]):
     def say(self, kind: bytes, rest: bytes = b"") -> None:
         """Something beside the messages; it is lost where the kernel does not take it now."""
         self.sent_at = trio.current_time()
-        self._send(kind + self.id + rest)
+        self._send(kind + self.id + rest, self.via)
 
-    def _send(self, data: bytes) -> bool:
+    def _send(self, data: bytes, to: Address | None = None) -> bool:
         """Whether the kernel took it; what cannot be delivered is lost, as on the way."""
         try:
             if self._address is None:
                 self._socket.send(data)
             else:
-                self._socket.sendto(data, self._address)
+                self._socket.sendto(data, to or self._address)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -284,10 +292,12 @@ class ServerSocket:
         self.address: Address = sock.getsockname()
         self.connections: dict[bytes, Datagrams] = {}
         self.counters = dict.fromkeys(
-            ("datagrams", "unknown_connection", "foreign_address", "unknown_kind", "dropped"), 0
-        )
+            ("datagrams", "unknown_connection", "foreign_address", "unknown_kind", "dropped",
+             "bad_introductions"), 0,
+        )  # fmt: skip
         self.on_offer: Callable[[bytes, Address], bytes | None] = lambda data, address: None
         self.on_confirm: Callable[[bytes, Address], bytes | None] = lambda data, address: None
+        self.on_introduce: Callable[[bytes, Address], bytes | None] = lambda data, address: None
         self.was_closed: Callable[[bytes], bool] = lambda id: False
         self._socket = sock
 
@@ -337,24 +347,33 @@ class ServerSocket:
             answer = self.on_offer(data, address)
         elif kind == messages.CONFIRM:
             answer = self.on_confirm(data[1:], address)
-        elif kind not in (messages.DATA, messages.CLOSE, messages.PING, messages.PONG):
-            counters["unknown_kind"] += 1
+        elif kind == messages.INTRODUCE:
+            answer = self.on_introduce(data[1:], address)
         else:
             connection = self.connections.get(data[1:_HEAD_BYTES])
-            if connection is None:
+            if connection is not None and connection.tap is not None:
+                if connection.tap(kind, data, address):
+                    return
+            if kind not in (messages.DATA, messages.CLOSE, messages.PING, messages.PONG):
+                counters["unknown_kind"] += 1
+            elif connection is None:
                 counters["unknown_connection"] += 1
                 if kind != messages.CLOSE and self.was_closed(data[1:_HEAD_BYTES]):
                     # It was told so before, and that was lost: it need not wait for its time-out.
                     answer = messages.CLOSE + data[1:_HEAD_BYTES]
-            elif connection._address != address:
+            elif address not in (connection._address, connection.via):
                 counters["foreign_address"] += 1
             else:
                 connection.take_untrusted(kind, data)
         if answer is not None:
-            try:
-                self._socket.sendto(answer, address)
-            except OSError as error:
-                log.debug("an answer did not leave: %s", error)
+            self.send(answer, address)
+
+    def send(self, data: bytes, address: Address) -> None:
+        """A datagram; it is lost where the kernel does not take it now."""
+        try:
+            self._socket.sendto(data, address)
+        except OSError as error:
+            log.debug("a datagram did not leave: %s", error)
 
     def close(self) -> None:
         """Ends the socket and all connections on it."""

@@ -35,7 +35,7 @@ def build(program: str, defines: Mapping[str, int], directory: Path | None = Non
     """The object file of a program.
 
     Args:
-      program: "acceptor" or "coordinator", or a path of a source that stands elsewhere.
+      program: "acceptor", "coordinator" or "shard", or a path of a source that stands elsewhere.
       defines: its sizes (`sizes.h`).
       directory: where it is kept; by default `cache_directory()`.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from switch.xdp.errors import XdpUnavailable
 
 # linux/bpf.h, linux/if_link.h
-_ATTACH_XDP = 37
+_ATTACH_XDP, _ATTACH_TCX_EGRESS = 37, 47
 _SKB_MODE, _DRV_MODE = 1 << 1, 1 << 2
 _F_LOCK = 4
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
@@ -136,9 +136,15 @@ class Map:
         if code:
             raise OSError(-code, os.strerror(-code))
 
-    def remove(self, index: int) -> None:
+    def find(self, key: bytes) -> bytes | None:
+        """The value of a key; None where there is none."""
+        code = _library().bpf_map_lookup_elem(self._descriptor, key, self._value)
+        return None if code else self._value.raw
+
+    def remove(self, key: int | bytes) -> None:
         """Empties an entry; nothing where it is empty."""
-        _library().bpf_map_delete_elem(self._descriptor, index.to_bytes(4, "little"))
+        packed = key if isinstance(key, bytes) else key.to_bytes(4, "little")
+        _library().bpf_map_delete_elem(self._descriptor, packed)
 
 
 class Program:
@@ -178,13 +184,16 @@ class Program:
         Raises:
           OSError: the driver, or the kernel, does not.
         """
-        options = _LinkOptions(
-            size=ctypes.sizeof(_LinkOptions), flags=_DRV_MODE if native else _SKB_MODE
-        )
+        return self._link(interface, _ATTACH_XDP, _DRV_MODE if native else _SKB_MODE)
+
+    def attach_egress(self, interface: int) -> int:
+        """The same for a program that sees what leaves (tcx, Linux 6.6 or later); OSError."""
+        return self._link(interface, _ATTACH_TCX_EGRESS, 0)
+
+    def _link(self, interface: int, kind: int, flags: int) -> int:
+        options = _LinkOptions(size=ctypes.sizeof(_LinkOptions), flags=flags)
         link = int(
-            _library().bpf_link_create(
-                self.descriptor, interface, _ATTACH_XDP, ctypes.byref(options)
-            )
+            _library().bpf_link_create(self.descriptor, interface, kind, ctypes.byref(options))
         )
         if link < 0:
             raise OSError(-link, os.strerror(-link))

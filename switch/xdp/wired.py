@@ -10,22 +10,17 @@ The link is a descriptor and nothing is pinned, so all of it ends with the proce
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from p4xos.tables import Address
 from switch.control.plan import Plan
-from switch.xdp import features, layouts, neighbours
-from switch.xdp.errors import InterfaceGone, XdpUnavailable
+from switch.xdp import attaching, layouts, neighbours
+from switch.xdp.errors import InterfaceGone
 from switch.xdp.namespaces import Namespace
 from switch.xdp.plane import XdpPlane
-
-log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """How often a plane looks after itself; what has changed meanwhile is lost like any datagram."""
@@ -33,7 +28,6 @@ LOOK_SOON_S = 0.02
 """The same while receivers are still to be found."""
 PATIENCE_S = 1.0
 """A receiver that is not found within this time may be switched off: the others are told."""
-_LOOPBACK = 1
 
 
 class WiredPlane(XdpPlane):
@@ -95,7 +89,7 @@ class WiredPlane(XdpPlane):
         """
         plan = self._known(None)
         with self._there():
-            if _number_of(self.interface) != self.endpoint.interface:
+            if attaching.number_of(self.interface) != self.endpoint.interface:
                 raise InterfaceGone(self.interface)
             if self._local or not self.native:
                 return LOOK_S
@@ -131,46 +125,12 @@ class WiredPlane(XdpPlane):
         return [plan.addresses[to] for to in plan.told]
 
     def _attach(self, plan: Plan) -> None:
-        name = neighbours.interface_of(plan.own.host)
-        if name is None:
-            raise XdpUnavailable(
-                f"no interface here has the address {plan.own.host}",
-                "give the member an address of this machine",
-            )
-        number = socket.if_nametoindex(name)
-        if number == _LOOPBACK:
-            raise XdpUnavailable(
-                f"{plan.own.host} is on the loopback, where packets never pass a driver",
-                "give the member the address of an interface",
-            )
-        self.interface = name
+        self.interface, number = attaching.interface_with(plan.own.host)
         self.set_endpoint(self.endpoint._replace(interface=number))
-        refusal: OSError | None = None
-        for native in (True, False) if self._wanted is None else (self._wanted,):
-            try:
-                self._link = self.attach(number, native=native)
-            except OSError as error:
-                refusal = error
-                continue
-            # Of a veth this may change with the program on it.
-            if native and features.sends_redirected(number) is False:
-                os.close(self._link)
-                self._link = None
-                refusal = OSError(errno.EOPNOTSUPP, "its driver does not send what it redirects")
-                continue
-            self.native = native
-            if not native:
-                log.warning(
-                    "the driver of %s has no XDP (%s): the kernel's generic one runs the program, "
-                    "slower, and this process tells what is for several", name,
-                    "as was asked for" if refusal is None else refusal.strerror,
-                )  # fmt: skip
-            return
-        assert refusal is not None
-        raise XdpUnavailable(
-            f"{name} takes no program: {refusal.strerror}",
-            "detach what is there (ip link set dev NAME xdp off), or use another interface",
-        )
+        self._link, self.native = attaching.attached(
+            self.attach, self.interface, number, native=self._wanted, sends=True,
+            else_="slower, and this process tells what is for several",
+        )  # fmt: skip
 
     def _tell(self, receivers: list[tuple[Address, bytes]]) -> None:
         """From here on copies go to these. While they change, the process tells."""
@@ -184,10 +144,3 @@ class WiredPlane(XdpPlane):
         for k in range(len(receivers), len(self._told)):
             self.audience.remove(k)
         self._told = receivers
-
-
-def _number_of(interface: str) -> int:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        return 0

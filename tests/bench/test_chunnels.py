@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from bench.chunnels import costs, figures
 from bench.results import Point, Sample
+from tests.switch.kernel import in_the_kernel
 
 
 def test_costs_are_taken(tmp_path: Path) -> None:
@@ -44,11 +46,20 @@ def test_figure_4_changes_over_to_the_nearer_server(tmp_path: Path) -> None:
     )
 
 
-def test_figure_5_has_three_kinds_of_clients(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@in_the_kernel
+def test_figure_5_has_four_scenarios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "IN_FLIGHT", (1, 16))
     found = series(list(figures.sharding(tmp_path, 0.001)))
     assert {name: len(points) for name, points in found.items()} == {
-        "client push": 2, "server fallback": 2, "mixed": 2,
+        "client push": 2, "server fallback": 2, "server accelerated": 2, "mixed": 2,
     }  # fmt: skip
+
+
+def test_figure_5_without_a_kernel_that_runs_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(figures, "IN_FLIGHT", (4,))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    found = series(list(figures.sharding(tmp_path, 0.001)))
+    assert list(found) == ["client push", "server fallback", "mixed"]
+    assert "no server is accelerated: it needs root" in capsys.readouterr().err

@@ -40,18 +40,22 @@ from p4xos.chunnels import (
     NoAgreement,
     Runtime,
     anycast,
+    introductions,
     local_or_remote,
     reliable,
     select,
     shard,
+    steering,
 )
 from p4xos.chunnels import messages as chunnel_messages
 from p4xos.chunnels import offers as chunnel_offers
-from p4xos.chunnels.choosing import choose
+from p4xos.chunnels.choosing import Choice, choose
 from p4xos.chunnels.discovery.client import view_untrusted
 from p4xos.chunnels.discovery.service import data_untrusted
 from p4xos.chunnels.negotiation import Answer, ClientNegotiation, ServerNegotiation
 from p4xos.chunnels.serialization import Schema, packed, text
+from p4xos.chunnels.sharding import field_of
+from p4xos.chunnels.singly import SPAN_MESSAGES, Singly
 from p4xos.chunnels.stack import Layer as ChunnelLayer
 from p4xos.chunnels.view import View
 from p4xos.chunnels.window import WINDOW_SEGMENTS, Window
@@ -847,6 +851,43 @@ def chunnel_segments(random: Random) -> None:
     assert len(other._ahead) <= WINDOW_SEGMENTS
 
 
+@target(weight=4)
+def chunnel_messages_singly(random: Random) -> None:
+    """The same of messages by themselves; what stands on their way says where they go, or none."""
+    one, other = Singly(client=True), Singly(1, 5)
+    one.write([_TYPED[0], noise(random, 300)])
+    sent = one.transmit(0.0)
+    for _ in range(8):
+        data = mutated(random, sent)
+        with suppress(BadPacket):
+            key_of = field_of("key")
+            assert steering.shard_untrusted(data, 3, key_of, numbered=random.random() < 0.8) in (
+                0, 1, 2,
+            )  # fmt: skip
+        other.receive_untrusted(data, 0.0)
+        one.receive_untrusted(mutated(random, other.transmit(1.0) or sent), 1.0)
+    assert len(other.unread) <= 8
+    assert all(len(each.numbers) <= SPAN_MESSAGES for each in other._heard.values())
+
+
+_INTRODUCTION = introductions.pack_introduction(
+    b"k", introductions.Introduction(b"12345678", "c", ("10.0.0.1", 1), 1, Choice(0, 0, ())), 0.0
+)[1:]
+
+
+@target(weight=4)
+def chunnel_introductions(random: Random) -> None:
+    """BadPacket, or what can be opened; also of who has the key."""
+    data = mutated(random, [_INTRODUCTION])
+    if random.random() < 0.8:
+        data = introductions._tag(b"k", data[16:]) + data[16:]
+    with suppress(BadPacket):
+        found = introductions.introduction_untrusted(b"k", data, 0.0)
+        assert 0 < found.client[1] < 65536
+        assert 0 < found.number <= 64
+
+
+_TYPED = [b"\x82\xa3key\xa1a\xa5value\xc4\x01b", b'{"key":"a","value":{"\\u0000bytes":"Yg=="}}']
 _PICTURE = msgpack.packb(
     {
         "registered": [["shard", "xdp", {"device": "eth0"}]], "free": {"slots": 3},
@@ -862,9 +903,6 @@ def chunnel_discovery(random: Random) -> None:
         view_untrusted(mutated(random, [_PICTURE]))
     kind = random.choice(("implementation", "instance", "claim", "x"))
     only(BadPacket, lambda: data_untrusted(kind, anything(random)))
-
-
-_TYPED = [b"\x82\xa3key\xa1a\xa5value\xc4\x01b", b'{"key":"a","value":{"\\u0000bytes":"Yg=="}}']
 
 
 @target(weight=8)

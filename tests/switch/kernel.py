@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import subprocess
 from ctypes.util import find_library
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -25,6 +29,28 @@ def missing() -> str:
 
 
 in_the_kernel = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def held(process: int) -> set[tuple[str, int]]:
+    """What the kernel keeps for a process: links, programs and maps, by kind and number."""
+    found = set()
+    for info in Path(f"/proc/{process}/fdinfo").iterdir():
+        try:
+            text = info.read_text()
+        except OSError:
+            continue  # closed meanwhile
+        pairs = re.findall(r"^(link|prog|map)_id:\s*(\d+)$", text, re.MULTILINE)
+        found |= {(kind, int(number)) for kind, number in pairs}
+    return found
+
+
+def in_kernel() -> set[tuple[str, int]]:
+    """Every link, program and map there is."""
+    found = set()
+    for kind in ("link", "prog", "map"):
+        told = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, check=True)
+        found |= {(kind, item["id"]) for item in json.loads(told.stdout)}
+    return found
 
 
 class ReusedXdpPlane(XdpPlane):

@@ -13,9 +13,8 @@ def test_headers_are_generated_from_the_wire_format() -> None:
     assert for_p4.PATH.read_text(encoding="utf-8") == for_p4.text(), (
         "run `python -m switch.p4.generate`"
     )
-    assert for_c.PATH.read_text(encoding="utf-8") == for_c.text(), (
-        "run `python -m switch.xdp.generate`"
-    )
+    for path, text in for_c.FILES.items():
+        assert path.read_text(encoding="utf-8") == text(), "run `python -m switch.xdp.generate`"
 
 
 def test_both_kinds_of_switches_count_the_same_outcomes() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +20,7 @@ from kvstore.config import endpoints
 from p4xos import inquiries
 from p4xos.creation import CLUSTER_NAME
 from switch.xdp import fabric
-from tests.switch.kernel import in_the_kernel
+from tests.switch.kernel import held, in_kernel, in_the_kernel
 from tests.system.test_data_plane import LIMIT_S, SwitchedCluster
 
 PROGRAMS = ("bpftool", "nft", "redis-cli", "ip")
@@ -40,28 +38,6 @@ def switched(tmp_path: Path) -> Iterator[SwitchedCluster]:
     running = SwitchedCluster(tmp_path, "xdp")
     yield running
     running.stop()
-
-
-def held(process: int) -> set[tuple[str, int]]:
-    """What the kernel keeps for a process: links, programs and maps, by kind and number."""
-    found = set()
-    for info in Path(f"/proc/{process}/fdinfo").iterdir():
-        try:
-            text = info.read_text()
-        except OSError:
-            continue  # closed meanwhile
-        pairs = re.findall(r"^(link|prog|map)_id:\s*(\d+)$", text, re.MULTILINE)
-        found |= {(kind, int(number)) for kind, number in pairs}
-    return found
-
-
-def in_kernel() -> set[tuple[str, int]]:
-    """Every link, program and map there is."""
-    found = set()
-    for kind in ("link", "prog", "map"):
-        told = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, check=True)
-        found |= {(kind, item["id"]) for item in json.loads(told.stdout)}
-    return found
 
 
 @contextmanager
