@@ -81,6 +81,7 @@ async def test_client_learner_and_replica_across_a_killed_coordinator(tmp_path: 
         await grown(cluster, 1, 200)
         os.kill(cluster.node("n1"), signal.SIGKILL)
         await grown(cluster, 1, 200)
+        await trio.to_thread.run_sync(wait_for, client, 2)  # it counts whole seconds
         loading.kill()
         await trio.to_thread.run_sync(loading.wait)
         cluster.start([*unbuffered, str(BIN / "learner"), str(cluster.file)], late)
