@@ -257,10 +257,10 @@ def metered(
 
 
 def bytes_of(values: Sequence[Any]) -> int:
-    """The length of messages that are bytes; 0 of others."""
-    if not values or not isinstance(values[0], bytes):
-        return 0
-    return len(values[0]) if len(values) == 1 else sum(map(len, values))
+    """The length of messages that are bytes; others have none."""
+    if len(values) == 1:
+        return len(values[0]) if isinstance(values[0], bytes) else 0
+    return sum([len(value) for value in values if isinstance(value, bytes)])
 
 
 class Kind(NamedTuple):
