@@ -7,7 +7,6 @@ of PR_SET_PDEATHSIG), and with the last process and socket of its network that i
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import socket
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from p4xos.planes import NoDataPlane
+from p4xos.processes import end_with_parent
 from switch.bmv2 import network, programs
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,6 @@ _LAST_LINES = 5
 _STARTER = ThreadPoolExecutor(1, "switches")
 """One thread starts all switches, and lives as long as this process: for the kernel, a parent that
 ends is a thread. It is also the only one that ever leaves the first network."""
-
-# Between its start and the request to die with its parent, that one may have died: it then has
-# another by the time the shell looks.
-_UNLESS_ORPHANED = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
 
 
 class Switch(Protocol):
@@ -88,11 +84,11 @@ class SimpleSwitch:
             with network.own_network():
                 port = network.port()
                 process = subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _UNLESS_ORPHANED, "sh",
-                     str(os.getpid()), switch,
+                    [switch,
                      "-i", f"{PORT}@{network.SWITCH}", "--thrift-port", str(_THRIFT_PORT),
                      *programs.notifications(switch, _THRIFT_PORT + 1), str(program)],
                     stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    preexec_fn=end_with_parent(signal.SIGKILL),
                 )  # fmt: skip
                 thrift = _connect(process, output)
         except BaseException:

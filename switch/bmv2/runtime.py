@@ -16,6 +16,8 @@ from switch.bmv2.thrift import Reply, Value
 
 REGISTER_BITS_MAX = 64
 """Of a register that this control plane can read and write."""
+_TOO_LARGE = (1 << 63) - 1
+"""What bmv2 answers for this number and all above."""
 PIPELINE_CALLS = 64
 """Sent before the first answer is read: all of them fit the socket's buffers on both sides."""
 PATIENCE = 100
@@ -96,11 +98,20 @@ class Runtime:
     # Registers and counters ----------------------------------------------------------------------
 
     def read(self, register: str, index: int) -> int:
-        """A cell; bmv2 tells numbers of 63 bits exactly."""
-        found = self._one(
-            "bm_register_read", register, thrift.text(2, register), thrift.i32(3, index)
+        """A cell.
+
+        Raises:
+          SwitchRefused: it holds 2^63 - 1 or more. bmv2 tells all those alike.
+        """
+        found = _number(
+            self._one("bm_register_read", register, thrift.text(2, register), thrift.i32(3, index))
         )
-        return _number(found) % (1 << REGISTER_BITS_MAX)
+        if found == _TOO_LARGE:
+            raise SwitchRefused(
+                f"{register}[{index}] holds 2^63 - 1 or more, and bmv2's control plane cannot tell "
+                f"which number; no instance is above 2^62: see who wrote it"
+            )
+        return found % (1 << REGISTER_BITS_MAX)
 
     def write(self, register: str, index: int, value: int) -> None:
         """Makes a cell hold a value of up to 64 bits."""

@@ -95,6 +95,18 @@ def test_registers_are_unsigned_here(ends: tuple[Runtime, socket.socket]) -> Non
     assert runtime.read("a.low", 2) == (1 << 64) - 2
 
 
+def test_a_number_that_bmv2_cannot_tell_is_not_taken_for_another(
+    ends: tuple[Runtime, socket.socket],
+) -> None:
+    """It answers 2^63 - 1 for all that is larger."""
+    runtime, switch = ends
+    switch.sendall(reply("bm_register_read", 1, thrift.i64(0, (1 << 63) - 2)))
+    assert runtime.read("a.low", 2) == (1 << 63) - 2
+    switch.sendall(reply("bm_register_read", 2, thrift.i64(0, (1 << 63) - 1)))
+    with pytest.raises(SwitchRefused, match=r"a.low\[2\] holds 2\^63 - 1 or more"):
+        runtime.read("a.low", 2)
+
+
 def test_many_counters_are_asked_for_at_once(ends: tuple[Runtime, socket.socket]) -> None:
     runtime, switch = ends
     for number in range(1, 4):
