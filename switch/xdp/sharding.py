@@ -17,6 +17,7 @@ from p4xos.chunnels.places import Scope
 from p4xos.chunnels.sharding import SHARD, Sharding
 from p4xos.chunnels.stack import Layer
 from p4xos.tables import Address
+from switch.xdp import attaching
 from switch.xdp.errors import XdpUnavailable
 from switch.xdp.steering import SteeringProgram
 
@@ -39,6 +40,8 @@ async def _listen(serving: Serving, layer: Layer) -> AsyncIterator[Mapping[str, 
     program: SteeringProgram | None = None
     try:
         try:
+            SteeringProgram.check_first(sharding.by, shards)
+            attaching.interface_with(serving.address[0])
             program = SteeringProgram(Address(*serving.address), sharding.by, shards)
             program.attach()
             here = steering.Steering(serving, sharding, shards, program)

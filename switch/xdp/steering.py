@@ -61,15 +61,7 @@ class SteeringProgram:
         Raises:
           XdpUnavailable: this machine, or the program, cannot do it.
         """
-        name = key_name.encode()
-        if len(name) > NAME_BYTES or len(shards) > SHARDS_MAX:
-            raise XdpUnavailable(
-                f"the key's name has {len(name)} bytes and there are {len(shards)} shards; the "
-                f"limits are {NAME_BYTES} and {SHARDS_MAX}",
-                "shorten what is too long",
-            )
-        if os.geteuid() != 0:
-            raise XdpUnavailable("it needs root", "run it as root")
+        self.check_first(key_name, shards)
         self.address = address
         self.shards = list(shards)
         self.interface = ""
@@ -84,13 +76,27 @@ class SteeringProgram:
         self._services = self._loaded.map("services", _SERVICE.size + _SERVICE_REST.size)
         self._shards = self._loaded.map("shards", _SHARD.size)
         self._connections = self._loaded.map("connections", _CONNECTION_BYTES)
-        self._name = name
+        self._name = key_name.encode()
         self._number = 0
+        self._closed = False
         self.behind: Sequence[bool] = [False] * len(shards)
         places = self._loaded.map("places", _NUMBER.size)
         for number, shard in enumerate(shards):
             places.write(_NUMBER.pack(number), _PLACE.pack(*_numbers(shard)))
         self.describe(self.behind, {})
+
+    @staticmethod
+    def check_first(key_name: str, shards: Sequence[Address]) -> None:
+        """What can be seen before anything is loaded, which takes a second: XdpUnavailable."""
+        name = key_name.encode()
+        if len(name) > NAME_BYTES or len(shards) > SHARDS_MAX:
+            raise XdpUnavailable(
+                f"the key's name has {len(name)} bytes and there are {len(shards)} shards; the "
+                f"limits are {NAME_BYTES} and {SHARDS_MAX}",
+                "shorten what is too long",
+            )
+        if os.geteuid() != 0:
+            raise XdpUnavailable("it needs root", "run it as root")
 
     def describe(self, behind: Sequence[bool], macs: Mapping[str, bytes | None]) -> None:
         """Tells the program of the server and its shards.
@@ -155,7 +161,8 @@ class SteeringProgram:
         return None
 
     def close(self) -> None:
-        """Detaches it, and gives back all; twice does nothing."""
+        """Detaches it, and gives back all; twice does nothing. Connections may end after it."""
+        self._closed = True
         while self._links:
             os.close(self._links.pop())
         self._loaded.close()
@@ -164,6 +171,8 @@ class SteeringProgram:
 
     def steer(self, id: bytes, client: tuple[str, int], up: int, *, numbered: bool) -> None:
         """As Plane."""
+        if self._closed:
+            return  # the server ends, and with it the connection
         before = self._connections.find(id)
         placed, mac = (0, bytes(6)) if before is None else (before[_MAC_AT - 1], before[_MAC_AT:])
         host, port = _numbers(Address(*client))
@@ -172,7 +181,8 @@ class SteeringProgram:
 
     def forget(self, id: bytes) -> None:
         """As Plane."""
-        self._connections.remove(id)
+        if not self._closed:
+            self._connections.remove(id)
 
     def counted(self) -> Mapping[str, int]:
         """As Plane: by `xdp_` and the verdict's name."""

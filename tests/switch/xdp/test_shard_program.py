@@ -254,6 +254,8 @@ def test_a_shard_of_another_machine(program: SteeringProgram) -> None:
         assert verdict_of(made, reply)[0] is Verdict.UNKNOWN
     finally:
         made.close()
+    made.steer(PLAIN, CLIENT, ALL, numbered=False)  # a server's connections end after it
+    made.forget(PLAIN)
 
 
 def test_answers_have_the_servers_address(program: SteeringProgram) -> None:

@@ -22,7 +22,7 @@ from bench.processes import wait_until
 from p4xos.chunnels import Endpoint, Runtime, datagrams, endpoint, reliable, serialize, shard
 from p4xos.chunnels import shard_of as shard_of_key
 from p4xos.chunnels.implementations import ENTRY_POINTS
-from switch.xdp import sharding
+from switch.xdp import attaching, sharding
 from switch.xdp.errors import XdpUnavailable
 from switch.xdp.libbpf import Loaded
 from switch.xdp.steering import SteeringProgram
@@ -265,10 +265,16 @@ async def test_why_it_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @in_the_kernel
 async def test_why_this_machine_does_not_offer_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "is on the loopback" in await offered("key", HERE, TARGET)
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert "clang is missing; install it" in await offered("key", HERE, TARGET)
-    monkeypatch.undo()
+    def loaded(self: Loaded, path: Path) -> None:
+        raise AssertionError("what can be seen before is looked at before")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loaded, "__init__", loaded)
+        assert "is on the loopback" in await offered("key", HERE, TARGET)
+    monkeypatch.setattr(attaching, "interface_with", lambda host: ("eth0", 2))
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.which", lambda name: None)
+        assert "clang is missing; install it" in await offered("key", HERE, TARGET)
 
     def refused(self: Loaded, path: Path) -> None:
         raise XdpUnavailable("the kernel refuses the programs: x", "use a newer kernel")
