@@ -32,7 +32,7 @@ class AcceptorStep(Step):
         jumps = self.opaque("jumps", z3.UGT(m.low - self.old.low, wire.LOW_JUMP_MAX))
         self.jumps = z3.And(moves, ahead, jumps)
         taken = z3.And(moves, ahead, z3.Not(self.jumps))
-        self.low_by_rule = z3.If(taken, m.low, self.old.low)
+        self.low_by_rule = self.opaque("low_by_rule", z3.If(taken, m.low, self.old.low))
         """What `low` has to be, as section 3 says; one claim says that it is."""
         self.end = m.value(8)
         self.first = z3.If(z3.ULT(m.instance, self.low), self.low, m.instance)
@@ -387,7 +387,7 @@ INVARIANTS: list[Invariant[AcceptorStep]] = [
                 z3.Or(z3.ULT(c.instance, g.low), z3.ULT(c.instance - g.low, s.window)),
             ),
         ),
-        ("window", "low"),
+        ("window", "low", "group-grows"),
     ),
     Invariant(
         "highest-of-votes", "no vote is above highest, and highest is never below low - 1",

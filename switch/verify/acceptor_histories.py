@@ -97,7 +97,7 @@ HISTORIES: list[History[AcceptorStep]] = [
         "one-vote-a-round", "two PHASE2B of one instance and round are equal, however far apart",
         _INSTANCE, _this_vote_leaves, _vote_is_held, _other_vote_leaves,
         _VOTE_STORED, _VOTE_KEPT,
-        ("low", "rounds-grow", "answers-only", "vote-stored", "vote-kept"),
+        ("low", "group-grows", "rounds-grow", "answers-only", "vote-stored", "vote-kept"),
     ),
     History(
         "reports-tell-votes", "once voted, every PHASE1B tells the vote, or one of a later round",

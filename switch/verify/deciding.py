@@ -15,7 +15,8 @@ from switch.lang import ir
 from switch.verify.claims import Invariant, Role, Way
 from switch.verify.machine import Obligation
 from switch.verify.pipeline import Passage
-from switch.verify.proof import EFFORT_FIRST, EFFORT_MAX, Prover, Verdict, follows
+from switch.verify.proof import Prover, Verdict
+from switch.verify.solving import EFFORT_FIRST, EFFORT_MAX, is_impossible
 from switch.verify.terms import Term
 
 
@@ -101,7 +102,7 @@ class Claimed:
             premises.append(role.invariant(step))
         if way.after:
             premises.append(role.invariant_after(step))
-        return follows(premises, way.violated)
+        return is_impossible([*premises, way.violated], with_laws=True)
 
     def proved(self, name: str) -> Verdict:
         """The verdict on an induction that follows from what holds."""

@@ -13,7 +13,7 @@ import z3
 
 from p4xos import wire
 from switch.verify.pipeline import Passage
-from switch.verify.proof import follows
+from switch.verify.solving import is_impossible
 from switch.verify.terms import Term
 
 ETHERNET_BYTES, IPV4_BYTES, UDP_BYTES = 14, 20, 8
@@ -82,6 +82,6 @@ def sent(passage: Passage) -> Message:
         if header.bits < size:
             fields.append(z3.Extract(size - 1, header.bits, bits))
         whole = z3.Concat(*fields) if len(fields) > 1 else fields[0]
-        always = follows([*machine.assumptions, passage.sent], z3.Not(condition))
+        always = is_impossible([*machine.assumptions, passage.sent, z3.Not(condition)])
         bits = whole if always else z3.If(condition, whole, bits)
     return Message(bits)

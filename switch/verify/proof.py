@@ -10,23 +10,9 @@ import z3
 from switch.lang import ir
 from switch.verify.machine import Obligation
 from switch.verify.pipeline import Passage
+from switch.verify.solving import EFFORT_FIRST, EFFORT_MAX, is_plainly_impossible, new_solver
 from switch.verify.state import TRUE
 from switch.verify.terms import Term
-
-EFFORT_MAX = 200_000_000
-"""For one question, in z3's own unit, which unlike seconds is the same on any machine, busy or
-not: minutes, a hundred times what any question about our programs takes. What takes longer is
-reported as undecided, never as proved."""
-EFFORT_FIRST = 4_000_000
-"""For a question that may turn out not to be the best one to ask."""
-
-_STEPS = (
-    "simplify", "propagate-values", "solve-eqs", "elim-uncnstr", "simplify", "ackermannize_bv",
-    "simplify", "max-bv-sharing", "bit-blast", "sat",
-)  # fmt: skip
-"""Registers become unknowns, words become bits, and a SAT solver does the rest. z3's own strategy
-for the logic (QF_UFBV) tries another core first, and now and then needs minutes for what this
-decides in a second."""
 
 
 class Verdict(NamedTuple):
@@ -104,21 +90,24 @@ class Prover:
         least = min(each.assumed for each in obligations)
         broken = [z3.And(e.violated, *assumptions[least : e.assumed]) for e in obligations]
         question = [*assumptions[:least], z3.Or(broken)]
-        # Most holds whatever the registers hold, and is decided twice as fast without them.
+        # Most holds whatever the registers hold, and is decided sooner without them.
         needs_known = False
         for case in self._cases:
-            if not needs_known and follows(question, case, min(effort, EFFORT_FIRST)):
+            if not needs_known and is_plainly_impossible([case, *question], effort):
                 continue
             needs_known = True
-            model = self._model_of([case, *question], effort)
+            asked = [case, *self._known, *question]
+            if is_plainly_impossible(asked, effort, with_laws=True):
+                continue
+            model = self._model_of(asked, effort)
             if model is not None:
                 return model
         return None
 
     def _model_of(self, question: Sequence[Term], effort: int) -> z3.ModelRef | None:
-        """With what is known, and with as much of what is preferred as can be."""
+        """With as much of what is preferred as can be."""
         solver = new_solver(effort)
-        solver.add(*self._known, *question)
+        solver.add(*question)
         result = solver.check()
         if result == z3.unknown:
             raise Undecided(f"the solver gave up: {solver.reason_unknown()}")
@@ -140,20 +129,6 @@ class Prover:
             else:
                 solver.pop()
         return model
-
-
-def new_solver(effort: int) -> z3.Solver:
-    """An empty solver that gives up after some effort."""
-    solver = z3.Then(*_STEPS).solver()
-    solver.set("rlimit", effort)
-    return solver
-
-
-def follows(premises: Sequence[Term], violated: Term, effort: int = EFFORT_MAX) -> bool:
-    """Whether something cannot come about where the premises hold; no is also "not decided"."""
-    solver = new_solver(effort)
-    solver.add(*premises, violated)
-    return bool(solver.check() == z3.unsat)
 
 
 def holds_in(model: z3.ModelRef, condition: Term) -> bool:

@@ -147,12 +147,12 @@ class Step:
         """Register and index of what a claim may be about besides what the packet looks at."""
         return [(name, self.any_slot) for name in self.names.values()]
 
-    def opaque(self, name: str, condition: Term) -> Term:
-        """A condition that counts distances; in an abstract step anything.
+    def opaque(self, name: str, term: Term) -> Term:
+        """What no proof by claims needs to look into; in an abstract step it is anything.
 
-        No proof by claims needs it, and subtraction is what costs a solver most.
+        Distances and choices, for these are what costs a solver most.
         """
-        return z3.Bool(f"abstract.{name}") if self.is_abstract else condition
+        return z3.Const(f"abstract.{name}", term.sort()) if self.is_abstract else term
 
     def derive(self) -> None:
         """What a role's own words are, from the terms above."""
@@ -264,7 +264,7 @@ class Step:
 
 def umax(left: Term, right: Term) -> Term:
     """The larger one, unsigned."""
-    return z3.If(z3.UGT(left, right), left, right)
+    return z3.If(z3.ULT(left, right), right, left)
 
 
 def same_front(left: Term, right: Term, count: Term) -> Term:

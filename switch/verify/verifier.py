@@ -43,8 +43,9 @@ GENERAL = {
     "assert": "every assert in the program's text holds",
 }
 """Of every program."""
-LONGEST = ("highest", "rounds-grow")
-"""What takes the solver longest comes first, so that no core waits for it at the end."""
+LONGEST = ("vote-proposed", "highest", "rounds-grow", "record")
+"""What takes the solver longest comes first, and what takes it no time last, so that no core waits
+for another one at the end. Consequences of claims come between."""
 PARTLY = (
     "All other properties of the program: claims take the invariants for granted, inductions that"
     " nothing else is written, and whether that holds is decided where all properties are."
@@ -140,10 +141,6 @@ def verify(
     return Report(program.name, found, assumptions, time.monotonic() - began)
 
 
-def _is_short(name: str) -> bool:
-    return name not in LONGEST
-
-
 class _Questions:
     """All that may be asked about one program, and what was found out."""
 
@@ -174,11 +171,12 @@ class _Questions:
         derived = [name for name in needed if claimed.premises(name)]
         consequences = {name: claimed.consequences(name) for name in derived}
         questions = {key: each for name in derived for key, each in consequences[name].items()}
-        direct = sorted((name for name in needed if name not in derived), key=_is_short)
+        direct = {name: partial(self._of_program, name) for name in needed if name not in derived}
         tasks: dict[object, Callable[[], _Answer]] = {
-            name: partial(self._of_program, name) for name in direct
+            name: direct[name] for name in LONGEST if name in direct
         }
         tasks |= {key: partial(claimed.is_impossible, each) for key, each in questions.items()}
+        tasks |= {name: task for name, task in direct.items() if name not in tasks}
         impossible = {key for key, answer in self._ask(tasks, processes).items() if answer is True}
         again = [name for name in derived if not impossible >= consequences[name].keys()]
         self._ask({name: partial(self._of_program, name) for name in again}, processes)

@@ -13,7 +13,8 @@ from p4xos.wire import Type
 from switch.lang import load
 from switch.verify.counterexample import counterexample
 from switch.verify.pipeline import Passage, passage
-from switch.verify.proof import EFFORT_MAX, holds_in, new_solver
+from switch.verify.proof import holds_in
+from switch.verify.solving import EFFORT_MAX, new_solver
 from switch.verify.verifier import property_names, role_of, verify
 from tests.switch.verify.test_gallery import ALL, SMALL
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import switch.p4
 from p4xos import arguments, cli
 from p4xos.testing import vectors
 from switch.cli import add_verbs
-from switch.verify import proof
+from switch.verify.deciding import Claimed
 from tests.vectors.targets import RoleTarget
 
 PROGRAMS = Path(switch.p4.__file__).parent
@@ -76,8 +77,7 @@ def test_json_is_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_what_the_solver_gives_up_on_is_no_proof(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new_solver = proof.new_solver
-    monkeypatch.setattr(proof, "new_solver", lambda effort: new_solver(1))
+    monkeypatch.setattr(Claimed, "decide", partialmethod(Claimed.decide, effort=1))
     assert verify(PROGRAMS / "coordinator.p4", "--property", "value") == arguments.FAILED
     told = capsys.readouterr().out
     assert "UNDECIDED  value:" in told
