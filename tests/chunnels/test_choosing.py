@@ -24,6 +24,7 @@ from p4xos.chunnels import (
     serialize,
     shard,
 )
+from p4xos.chunnels.builtin import IMPLEMENTATIONS
 from p4xos.chunnels.choosing import Candidate, Choice, Free, choose
 from p4xos.chunnels.implementations import Implementation
 from p4xos.chunnels.offers import pack, unpack_untrusted
@@ -70,8 +71,8 @@ def agree(
     """As two ends do it, through the bytes of their offers."""
     ends = []
     for stack, name in ((client, "c"), (server, "s")):
-        runtime = Runtime()
-        runtime.register(*EXTRA)
+        runtime = Runtime(builtin=False)  # whatever else is installed here
+        runtime.register(*IMPLEMENTATIONS, *EXTRA)
         runtime.place = runtime.place._replace(
             process="one" if process else name, host="h" if host == "same" else name
         )
