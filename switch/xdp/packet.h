@@ -12,9 +12,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "checksum.h"
 #include "sizes.h"
 
-#define INLINE static __always_inline
 // The compiler drops a test that it can prove; the kernel's verifier wants to see it.
 #define SEEN_BY_VERIFIER(number) asm volatile("" : "+r"(number))
 #define FRAGMENT 0x3fff // more of them, or an offset
@@ -54,22 +54,6 @@ struct {
     __type(key, __u32);
     __type(value, struct value);
 } values SEC(".maps");
-
-// Internet checksums: sums of 16 bits in the order of the bytes.
-
-INLINE __u64 add(__u64 sum, __u64 word)
-{
-    return sum + (word & 0xffffffff) + (word >> 32);
-}
-
-INLINE __u16 fold(__u64 sum)
-{
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return sum;
-}
 
 INLINE __u64 sum_of_ip(const struct iphdr *ip)
 {

@@ -13,9 +13,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "checksum.h"
 #include "chunnels.h"
 
-#define INLINE static __always_inline
 #define FRAGMENT 0x3fff // more of them, or an offset
 #define FRAGMENT_AT 0x1fff
 #define TCX_NEXT (-1)
@@ -163,22 +163,6 @@ INLINE int is_udp(const struct iphdr *ip)
 INLINE int is_fragment(const struct iphdr *ip)
 {
     return (ip->frag_off & bpf_htons(FRAGMENT)) != 0;
-}
-
-// Internet checksums: sums of 16 bits in the order of the bytes.
-
-INLINE __u64 add(__u64 sum, __u64 word)
-{
-    return sum + (word & 0xffffffff) + (word >> 32);
-}
-
-INLINE __u16 fold(__u64 sum)
-{
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return sum;
 }
 
 INLINE __u64 sum_of_pseudo_header(const struct ip_udp *p)
