@@ -10,6 +10,7 @@ a role's scalar path takes. Order is kept: runs are acted on one after the other
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -147,17 +148,16 @@ def joined(batches: Sequence[Rows]) -> Iterator[Rows]:
     if len(batches) == 1:
         yield batches[0]
         return
-    some: list[Rows] = []
-    for rows in batches:
-        if some and (len(rows) >= JOINED_ROWS or rows.shape[1] != some[0].shape[1]):
+    for stride, near in groupby(batches, _stride_of_small):
+        if stride is None:
+            yield from near
+        else:
+            some = list(near)
             yield np.concatenate(some) if len(some) > 1 else some[0]
-            some = []
-        some.append(rows)
-        if len(rows) >= JOINED_ROWS:
-            yield rows
-            some = []
-    if some:
-        yield np.concatenate(some) if len(some) > 1 else some[0]
+
+
+def _stride_of_small(rows: Rows) -> int | None:
+    return rows.shape[1] if len(rows) < JOINED_ROWS else None
 
 
 def split_where_changes(key: NDArray[np.generic]) -> list[tuple[int, int]]:
