@@ -60,6 +60,9 @@ class Moves:
         """Which data plane each role is on."""
         self.declined: dict[str, str] = {}
         """Data planes that were left out when a role was opened, and why."""
+        self.movable_to = planes.names()
+        """Data planes that are installed here; to look takes milliseconds, and status is asked for
+        again and again."""
         self._node = node
         self._prefer = prefer
         self._drivers: dict[tuple[Movable, int], Driver] = {}

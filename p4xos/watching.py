@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from p4xos import planes
 from p4xos.compiled import compiled_modules
 from p4xos.envelope import ENVELOPE_BYTES
 from p4xos.http import HttpServer, Page
@@ -66,7 +65,7 @@ def group(node: Node) -> dict[str, object]:
         "data_planes": sorted(set(node.moves.planes.values())),  # of the roles that are here
         "created_on": node.cluster.data_plane,
         "declined": {name: why[:WORDS_MAX] for name, why in node.moves.declined.items()},
-        "movable_to": planes.names(),
+        "movable_to": node.moves.movable_to,
         **provided(node.cluster),
     }
 
