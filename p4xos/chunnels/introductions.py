@@ -65,7 +65,6 @@ def key_of(directory: Path | None) -> bytes:
     return path.read_bytes()
 
 
-
 class Introduction(NamedTuple):
     """A connection that a shard is to take part in."""
 
@@ -112,7 +111,6 @@ def introduction_untrusted(key: bytes, data: bytes, now: float) -> Introduction:
 
 def _tag(key: bytes, body: bytes) -> bytes:
     return hmac.digest(key, b"introduce" + body, "sha256")[:_TAG_BYTES]
-
 
 
 class Introduced(NamedTuple):

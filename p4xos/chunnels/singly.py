@@ -32,14 +32,13 @@ from typing import NamedTuple
 
 from p4xos.chunnels.window import (
     ACK_DELAY_S,
-    FIRST_TIMEOUT_S,
     FIRST_WINDOW,
     GIVE_UP_S,
-    LEAST_TIMEOUT_S,
     LEAST_WINDOW,
     MOST_TIMEOUT_S,
     QUEUE_BYTES_MAX,
     UNREAD_BYTES_MAX,
+    RoundTrip,
 )
 from p4xos.errors import BadPacket
 
@@ -128,7 +127,6 @@ class Singly:
             ("messages", "retransmissions", "timeouts", "duplicates", "malformed", "beyond",
              "stale"), 0,
         )  # fmt: skip
-        self.round_trip_s: float | None = None
         self.finished = False
         """Never: the connection below tells its end, once all has arrived."""
         self.failure: str | None = None
@@ -144,8 +142,7 @@ class Singly:
         self._next = 1
         self._sent: dict[int, _Sent] = {}  # by number, the oldest first
         self._window = FIRST_WINDOW
-        self._variation_s = 0.0
-        self._timeout_s = FIRST_TIMEOUT_S
+        self._round_trip = RoundTrip()
         self._due: float | None = None  # never later than the first of `_sent`
         self._progress_at = 0.0
         self._shrunk_at = 0  # losses below this number are of one event
@@ -201,7 +198,7 @@ class Singly:
             self._queue_bytes -= len(message)
             if not self._sent:
                 self._progress_at = now
-            due = now + self._timeout_s
+            due = now + self._round_trip.timeout_s
             self._sent[self._next] = _Sent(message, now, due)
             self._due = due if self._due is None else min(self._due, due)
             self._next += 1
@@ -223,7 +220,7 @@ class Singly:
         for number in late[: int(self._window)]:
             sent = self._sent[number]
             sent.again += 1
-            sent.due = now + min(self._timeout_s * 2**sent.again, MOST_TIMEOUT_S)
+            sent.due = now + min(self._round_trip.timeout_s * 2**sent.again, MOST_TIMEOUT_S)
             found.append(self._pack(number, sent.message))
         self.counters["timeouts"] += bool(late)
         self.counters["retransmissions"] += len(found)
@@ -298,19 +295,9 @@ class Singly:
             float(WINDOW_MESSAGES),
         )
         if not sent.again:
-            self._measured(now - sent.since)
+            self._round_trip.measured(now - sent.since)
         if not self._sent:
             self._due = None
-
-    def _measured(self, round_trip_s: float) -> None:
-        if self.round_trip_s is None:
-            self.round_trip_s, self._variation_s = round_trip_s, round_trip_s / 2
-        else:
-            off = abs(self.round_trip_s - round_trip_s)
-            self._variation_s = 0.75 * self._variation_s + 0.25 * off
-            self.round_trip_s = 0.875 * self.round_trip_s + 0.125 * round_trip_s
-        wanted = self.round_trip_s + max(4 * self._variation_s, 2 * ACK_DELAY_S)
-        self._timeout_s = min(max(wanted, LEAST_TIMEOUT_S), MOST_TIMEOUT_S)
 
     def _message(self, seen: Seen, low: int, life: int, now: float) -> None:
         heard = self._heard.get(seen.origin)

@@ -50,6 +50,27 @@ GIVE_UP_S = 15.0
 """Nothing was acknowledged for so long though something was on the way."""
 
 
+class RoundTrip:
+    """How long an answer takes, and how long to wait for one before it is asked for again."""
+
+    def __init__(self) -> None:
+        """None was measured."""
+        self.smoothed_s: float | None = None
+        self.timeout_s = FIRST_TIMEOUT_S
+        self._variation_s = 0.0
+
+    def measured(self, took_s: float) -> None:
+        """One answer to what was sent once: smoothed as TCP does (RFC 6298)."""
+        if self.smoothed_s is None:
+            self.smoothed_s, self._variation_s = took_s, took_s / 2
+        else:
+            off = abs(self.smoothed_s - took_s)
+            self._variation_s = 0.75 * self._variation_s + 0.25 * off
+            self.smoothed_s = 0.875 * self.smoothed_s + 0.125 * took_s
+        wanted = self.smoothed_s + max(4 * self._variation_s, 2 * ACK_DELAY_S)
+        self.timeout_s = min(max(wanted, LEAST_TIMEOUT_S), MOST_TIMEOUT_S)
+
+
 class _Sent:
     """A segment on its way."""
 
@@ -72,7 +93,7 @@ class Window:
         self.counters = dict.fromkeys(
             ("segments", "retransmissions", "timeouts", "duplicates", "malformed", "beyond"), 0
         )
-        self.round_trip_s: float | None = None
+        self.round_trip = RoundTrip()
         self.finished = False
         """The other end's stream is received whole."""
         self.failure: str | None = None
@@ -86,7 +107,6 @@ class Window:
         self._sent: deque[_Sent] = deque()  # numbers self._next - len ... self._next - 1
         self._window = FIRST_WINDOW
         self._room = WINDOW_SEGMENTS
-        self._variation_s = 0.0
         self._timeout_s = FIRST_TIMEOUT_S
         self._timer: float | None = None
         self._progress_at = 0.0
@@ -256,7 +276,7 @@ class Window:
             first += 1
             progress = True
             if not done.again:
-                self._measured(now - done.sent_at)
+                self.round_trip.measured(now - done.sent_at)
             self._window = min(
                 self._window + (1 if self._window < WINDOW_SEGMENTS / 4 else 1 / self._window),
                 float(WINDOW_SEGMENTS),
@@ -265,8 +285,8 @@ class Window:
             progress |= self._behind(expected, arrived, first, now)
         if progress:
             self._progress_at = now
-            if self.round_trip_s is not None:
-                self._timeout_s = self._estimate()
+            if self.round_trip.smoothed_s is not None:
+                self._timeout_s = self.round_trip.timeout_s
             self._timer = now + self._timeout_s if sent or self._blocked else None
 
     def _behind(self, expected: int, arrived: int, first: int, now: float) -> bool:
@@ -287,26 +307,14 @@ class Window:
                 # One that was sent again is lost again only if that is a round trip ago: what is
                 # told before is of segments that left before it.
                 since_s = now - one.sent_at
-                settled = not one.again or since_s >= (self.round_trip_s or FIRST_TIMEOUT_S)
+                round_trip_s = self.round_trip.smoothed_s or FIRST_TIMEOUT_S
+                settled = not one.again or since_s >= round_trip_s
                 if one.later >= LATER_ARRIVED and settled:
                     self._resend.append(number)
                     if number >= self._recovery:
                         self._window = max(LEAST_WINDOW, self._window * 0.7)
                         self._recovery = self._next
         return bool(news)
-
-    def _measured(self, round_trip_s: float) -> None:
-        if self.round_trip_s is None:
-            self.round_trip_s, self._variation_s = round_trip_s, round_trip_s / 2
-        else:
-            off = abs(self.round_trip_s - round_trip_s)
-            self._variation_s = 0.75 * self._variation_s + 0.25 * off
-            self.round_trip_s = 0.875 * self.round_trip_s + 0.125 * round_trip_s
-
-    def _estimate(self) -> float:
-        assert self.round_trip_s is not None
-        wanted = self.round_trip_s + max(4 * self._variation_s, 2 * ACK_DELAY_S)
-        return min(max(wanted, LEAST_TIMEOUT_S), MOST_TIMEOUT_S)
 
     def _segment(self, kind: int, number: int, data: bytes, now: float) -> None:
         self._owed += 1

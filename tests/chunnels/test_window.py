@@ -104,7 +104,7 @@ def test_the_round_trip_is_measured_and_bounds_the_wait() -> None:
         network.ends[0].write([b"x"])
         network.send(0)
         network.run()
-    measured = network.ends[0].round_trip_s
+    measured = network.ends[0].round_trip.smoothed_s
     assert measured is not None
     assert 0.002 <= measured <= 0.01
     network.loss = 1.0
