@@ -39,8 +39,9 @@ TLS_HELLO = b"\x16\x03"
 """How a TLS client begins; no command of anybody does."""
 NOT_TLS = "this port speaks RESP without TLS; connect to the TLS port"
 
+_MARKS = b"*%~>|"
 _HAZARD = re.compile(rb"[*%~>|][0-9]{6}")
-# hiredis allocates an array of the announced size at once: six digits or more are not for it.
+_LONG_ARRAY = re.compile(rb"\r\n\*[0-9]{6}")
 _LENGTH = re.compile(rb"(?:0|-?[1-9][0-9]{0,17})\Z")
 # Redis' string2ll: no sign but minus, no leading zeros, no spaces.
 _SPACES = b" \t\n\v\f\r"
@@ -258,7 +259,8 @@ class ChunkReader:
           Commands, and how many bytes of the chunk they are. Where fewer than all, the rest is
           for the plain parser: unfinished, inline, broken, or not for hiredis.
         """
-        if _HAZARD.search(chunk):
+        arrays = _arrays(chunk)
+        if _allocates_much(chunk, arrays):
             return [], 0
         reader = self._reader
         reader.feed(chunk)
@@ -282,27 +284,56 @@ class ChunkReader:
             return [], 0
         if not whole:
             self._reader = hiredis.Reader()
-        elif _only_requests(commands, chunk):
+        elif _only_requests(commands, chunk, arrays):
             return commands if all(commands) else [*filter(None, commands)], len(chunk)
         return _verified(commands, chunk)
 
 
-def _only_requests(commands: list[Any], chunk: bytes) -> bool:
-    """Whether a fully parsed chunk can hold nothing but arrays of bulk strings.
+def _arrays(chunk: bytes) -> int:
+    """How many arrays a chunk holds, if nothing in it looks like anything else that has parts.
+
+    Returns:
+      The marks of arrays, where each is at a line's begin; 0: there are others, or elsewhere.
+    """
+    marks = len(chunk) - len(chunk.translate(None, _MARKS))
+    return marks if chunk[:1] == b"*" and marks == 1 + chunk.count(b"\r\n*") else 0
+
+
+def _allocates_much(chunk: bytes, arrays: int) -> bool:
+    """Whether hiredis may meet an announced size of six digits or more: it allocates that at once.
+
+    It does not look at what stands behind an argument, so a header need not be at a line's begin.
+    """
+    if not arrays:
+        return _HAZARD.search(chunk) is not None
+    return chunk[1:7].isdigit() or (arrays > 1 and _LONG_ARRAY.search(chunk) is not None)
+
+
+def _only_requests(commands: list[Any], chunk: bytes, arrays: int) -> bool:
+    """Whether a fully parsed chunk holds nothing but arrays of bulk strings.
 
     hiredis also takes other types at the top (to Redis an inline command) and inside (to Redis an
-    error); counting the marks of those that are allowed finds them, without a look at each value.
+    error). Where no value has a mark in it, the marks of the chunk are counted: as many arrays as
+    commands, as many strings as arguments, and so nothing else. Where one has, that could make up
+    for a mark that lacks, and the chunk is compared with what it should be.
     """
+    if set(map(type, commands)) != {list}:
+        return False
     try:
-        if len(commands) == 1:  # the whole chunk of a client that waits for each reply
-            b"".join(commands[0])
-            arguments = len(commands[0])
-        else:
-            b"".join(chain.from_iterable(commands))
-            arguments = sum(map(len, commands))
+        values = b"".join(chain.from_iterable(commands))
     except TypeError:
         return False
-    return chunk.count(b"\r\n$") == arguments and chunk.count(b"\r\n*") + 1 == len(commands)
+    if arrays == len(commands) and b"$" not in values:
+        return chunk.count(b"$") == sum(map(len, commands))
+    return b"".join(_encoded(commands)) == chunk
+
+
+def _encoded(commands: list[Any]) -> list[bytes]:
+    """As clients encode these commands; empty if one of them is of a type that no request has."""
+    try:
+        return [*map(hiredis.pack_command, map(tuple, commands))]
+    except TypeError:
+        return []
 
 
 def _verified(commands: list[Any], chunk: bytes) -> tuple[list[Command], int]:
@@ -310,15 +341,10 @@ def _verified(commands: list[Any], chunk: bytes) -> tuple[list[Command], int]:
     position = 0
     verified: list[Command] = []
     for command in commands:
-        try:
-            encoded = hiredis.pack_command(tuple[Any, ...](command))
-        except TypeError:
+        encoded = _encoded([command])
+        if not command or not encoded or not chunk.startswith(encoded[0], position):
             break
-        if not command or not chunk.startswith(encoded, position):
-            break
-        if not all(type(argument) is bytes for argument in command):
-            break  # `:5` packs like `$1 5`
-        position += len(encoded)
+        position += len(encoded[0])
         verified.append(command)
     return verified, position
 

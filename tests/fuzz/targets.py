@@ -486,6 +486,7 @@ _REQUESTS = [
     b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$5\r\nhello\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"PING\r\n",
     b"SET a \"b\\x41\\n\" 'c\\'d'\r\n", b"*1\r\n$4\r\nPING\r\n*-1\r\n*0\r\n*1\r\n$0\r\n\r\n",
     b"*2\r\n$4\r\nECHO\r\n$12\r\n*1\r\n$1\r\na\r\n\r\n\r\n", b"*1\r\n:5\r\n", b"%1\r\n*0\r\n+a\r\n",
+    b"*2\r\n+a\r\n$1\r\n*\r\n$0\r\n\r\n", b"~1\r\n$1\r\n$\r\n", b"%1\r\n$4\r\n\r\n*a\r\n:5\r\n",
     b"*100000\r\n", b"*2\r\n$8388609\r\n", b"*1048577\r\n", b"get a\n\n\r\nget b\r\n",
 ]  # fmt: skip
 _CHUNKS = ChunkReader()  # of all connections, as in the server: none may spoil it for the others

@@ -75,6 +75,32 @@ def test_garbage_raises_nothing(stream: bytes, where: list[int]) -> None:
     assert parse(cut(stream, where)) == plainly(stream)
 
 
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"*1\r\n$4\r\nPING\r\n%1\r\n$5\r\n\r\n*ab\r\n:5\r\n",
+        b"*1\r\n$4\r\nPING\r\n~2\r\n$1\r\na\r\n$4\r\n\r\n*b\r\n",
+        b"*2\r\n+GET\r\n$1\r\n$\r\n",
+        b"*2\r\n+a\r\n$1\r\n*\r\n$0\r\n\r\n",
+        b"*2\r\n=7\r\ntxt:GET\r\n$1\r\n$\r\n",
+        b"*1\r\n$4\r\nPINGxx%1\r\n$1\r\n*\r\n:5\r\n",
+        b"*1\r\n$4\r\nPINGxx*1\r\n$4\r\nPING\r\n",
+    ],
+)
+def test_a_value_makes_up_for_no_mark_of_another_type(stream: bytes) -> None:
+    """hiredis takes these for commands; some of its values cannot even be looked at as one."""
+    assert parse([stream]) == plainly(stream)
+
+
+@pytest.mark.parametrize("between", [b"\r\n", b"xx"])
+def test_an_array_that_hiredis_would_allocate_at_once_is_not_for_it(between: bytes) -> None:
+    stream = b"*1\r\n$4\r\nPING" + between
+    for size in (b"100000", b"1000000", b"4294967295"):
+        assert CHUNKS.read(b"*" + size + b"\r\n") == ([], 0)
+        assert CHUNKS.read(stream + b"*" + size + b"\r\n") == ([], 0)
+        assert CHUNKS.read(stream + b"%" + size + b"\r\n") == ([], 0)
+
+
 def test_hiredis_serves_again_behind_a_stream_that_it_could_not_read() -> None:
     assert parse([b"*1\r\n:5\r\n"]) == ([], "expected '$', got ':'")
     chunk = pack(b"GET", b"k")
