@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -13,16 +14,23 @@ import trio
 from bench.processes import Child, children
 from bench.results import Metric, Sample
 from p4xos.chunnels import (
+    Chunnel,
     Connection,
+    Context,
     Messages,
     Runtime,
+    datagrams,
     endpoint,
+    layer,
     local_or_remote,
     ordered_mcast,
     reliable,
 )
 from p4xos.chunnels.connection import RECEIVE_MANY, Mapped
+from p4xos.chunnels.discovery.service import Service
+from p4xos.chunnels.implementations import Ends
 from p4xos.chunnels.metering import Meters, Tally, metered
+from p4xos.chunnels.serving import until_closed
 from p4xos.client import Client
 from p4xos.config import Cluster
 from p4xos.creation import CLUSTER_NAME, Wanted, find_or_create
@@ -32,6 +40,8 @@ LAYERS = 10
 BATCH = 1024
 BATCHES, SINGLES = 500, 20_000
 CONNECTIONS, CONNECTIONS_LEAST = 300, 5
+SETTLED_S = 0.01
+"""Until it is looked again whether a connection's resources are free."""
 VALUES, VALUES_LEAST = 50_000, 2_000
 VALUE = bytes(64)
 TASKS = 4
@@ -165,6 +175,47 @@ def connecting(scale: float) -> Iterator[Sample]:
     for name, taken_s in trio.run(main).items():
         metric = Metric("chunnels", f"connecting by {name}, both ends in one process, p50", "us")
         yield Sample(metric, median(taken_s) * 1e6)
+
+
+def round_trips(directory: Path) -> Iterator[Sample]:
+    """How many connecting waits for at most, whoever claims resources and however it is found."""
+
+    @asynccontextmanager
+    async def plain(below: Messages[bytes], context: Context) -> AsyncIterator[Messages[bytes]]:
+        yield below
+
+    def able(path: Path, claiming: Sequence[str]) -> Runtime:
+        runtime = Runtime(discovery=path)
+        for type, ends in (("one", Ends.CLIENT), ("two", Ends.SERVER)):
+            taken = {f"{type}.slots": 1} if type in claiming else {}
+            runtime.implementation(type, "bench", ends=ends, resources=taken)(plain)
+        return runtime
+
+    async def main() -> list[int]:
+        path = directory / "discovery.sock"
+        service = Service(path, capacities={"one.slots": 1, "two.slots": 1})
+        one: Chunnel[bytes, bytes] = layer("one")
+        two: Chunnel[bytes, bytes] = layer("two")
+        stack = one | two | datagrams()
+        found = []
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run)
+            for claiming in ((), ("one",), ("two",), ("one", "two")):
+                server = endpoint("s", stack, runtime=able(path, claiming))
+                async with server.serving(
+                    until_closed, ("127.0.0.1", 0), announce="bench"
+                ) as address:
+                    for to in (address, "bench"):
+                        client = endpoint("c", stack, runtime=able(path, claiming))
+                        async with client.connect(to) as connection:
+                            found.append(connection.round_trips)
+                        while set(service.book.free().values()) != {1}:
+                            await trio.sleep(SETTLED_S)  # the server has not noticed it yet
+            nursery.cancel_scope.cancel()
+        return found
+
+    metric = Metric("chunnels", "round trips of connecting, by far", "round trips", at_most=2)
+    yield Sample(metric, max(trio.run(main)))
 
 
 def ordered(directory: Path, scale: float) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ def run(scratch: Path, runs: int, scale: float) -> Iterator[Sample | Point]:
         directory.mkdir()
         yield from costs.layers(scale)
         yield from costs.connecting(scale)
+        yield from costs.round_trips(directory)
         yield from costs.ordered(directory / "ordered", scale)
         yield from figures.fast_path(directory, scale)
         yield from figures.nearer_server(directory, scale)

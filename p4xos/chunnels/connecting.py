@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import trio
 
+from p4xos.chunnels import passes
 from p4xos.chunnels.connection import Connection, Messages
+from p4xos.chunnels.discovery.client import Claims
 from p4xos.chunnels.errors import Busy, Denied, NoAgreement, NoAnswer, UnknownName
-from p4xos.chunnels.implementations import Side
+from p4xos.chunnels.implementations import Ends, Side
 from p4xos.chunnels.messages import DATAGRAM_BYTES_MAX, NONCE_BYTES, Accept
 from p4xos.chunnels.negotiation import Address, ClientNegotiation
 from p4xos.chunnels.offers import Offer
@@ -30,6 +33,8 @@ TRY_AGAIN_S = 0.02
 """After a resource that was offered turned out to be taken; it doubles."""
 ONE_OF_SEVERAL_S = 0.5
 """How long one of several addresses is tried before the next."""
+RESERVED_S = 0.25
+"""How long resources are reserved that a server's answer may need: others may want them."""
 _ADDRESS = re.compile(r"([\w.-]+):(\d{1,5})", re.ASCII)
 
 
@@ -56,16 +61,18 @@ async def connected(
     until = trio.current_time() + timeout
     pause = TRY_AGAIN_S
     forbidden: Forbidden = frozenset()
+    round_trips = 0
     async with AsyncExitStack() as stack:
         while True:
             try:
-                attempt = _attempt(wanted, until, forbidden)
+                attempt = _attempt(wanted, until, forbidden, round_trips)
                 connection = await stack.enter_async_context(attempt)
                 break
             except _Taken as taken:
                 # Somebody was faster. At this end the next offer is without it; what is free at
                 # the server is the server's to know, and it looks again.
                 forbidden |= taken.forbidden
+                round_trips = taken.round_trips
                 runtime.counters["retries"] += 1
                 if trio.current_time() + pause >= until:
                     raise taken.error from None
@@ -77,35 +84,47 @@ async def connected(
 class _Taken(Exception):
     """What was agreed on could not begin; another attempt may do."""
 
-    def __init__(self, error: Busy | Denied, forbidden: Forbidden) -> None:
+    def __init__(self, error: Busy | Denied, forbidden: Forbidden, round_trips: int) -> None:
         super().__init__(str(error))
+        self.round_trips = round_trips
         self.error = error
         self.forbidden = forbidden
 
 
 @asynccontextmanager
 async def _attempt(
-    wanted: Wanted, until: float, forbidden: Forbidden
+    wanted: Wanted, until: float, forbidden: Forbidden, round_trips: int
 ) -> AsyncIterator[Connection[Any]]:
     runtime = wanted.runtime
-    view = await runtime.look() if _asks(wanted) else View()
-    addresses = await _addresses(wanted, view)
+    types = _types(wanted)
     claims = runtime.claims()
     with _sockets() as sockets:
         async with open_plain_nursery() as nursery:
             try:
+                if _asks(wanted, types):
+                    view = await claims.look(runtime.wanted(types, forbidden))
+                else:
+                    view = runtime.at_hand()
+                addresses = await _addresses(wanted, view)
                 offer = runtime.offer(wanted.nodes, view, forbidden)
-                accept, peer = await _agree(wanted, offer, addresses, until, sockets)
+                async with _not_for_long(claims):
+                    accept, peer = await _agree(
+                        wanted, offer, view.key, addresses, until, sockets
+                    )
                 carrier = ClientCarrier(sockets[-1], accept, nursery, until)
                 owning = owners(runtime, accept.choice, Side.CLIENT)
+                round_trips += 1 + accept.wait
                 try:
                     await claims.take(resources_of(owning))
                 except Busy as busy:
-                    without = [own for own in owning if busy.resource in own.resources]
-                    raise _Taken(busy, frozenset((o.type, o.name) for o in without)) from None
+                    without = frozenset(
+                        (own.type, own.name) for own in owning if busy.resource in own.resources
+                    )
+                    raise _Taken(busy, without, round_trips + claims.waited) from None
                 agreed = Agreed(
                     Side.CLIENT, wanted.name, peer, accept.choice, accept.notes,
                     _asked(wanted.nodes, accept), carrier, view.registered, {},
+                    round_trips + claims.waited,
                 )  # fmt: skip
                 async with AsyncExitStack() as stack:
                     try:
@@ -113,11 +132,26 @@ async def _attempt(
                             opened(agreed, runtime, nursery)
                         )
                     except Denied as denied:
-                        raise _Taken(denied, frozenset()) from None
+                        raise _Taken(denied, frozenset(), agreed.round_trips) from None
                     yield connection
                 nursery.cancel_scope.cancel()
             finally:
                 await claims.give_back()
+
+
+@asynccontextmanager
+async def _not_for_long(claims: Claims) -> AsyncIterator[None]:
+    """Ends a reservation that is not settled soon."""
+    async with open_plain_nursery() as nursery:
+
+        async def end() -> None:
+            await trio.sleep(RESERVED_S)
+            await claims.give_back()
+
+        if claims.reserved:
+            nursery.start_soon(end)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 @contextmanager
@@ -160,14 +194,20 @@ class ClientCarrier:
         return taken
 
 
-def _asks(wanted: Wanted) -> bool:
+def _types(wanted: Wanted) -> frozenset[str] | None:
+    """Of the layers that this connection may have; None: any."""
+    if wanted.nodes is None:
+        return None
+    return frozenset(each.type for each in _all_layers(wanted.nodes))
+
+
+def _asks(wanted: Wanted, types: frozenset[str] | None) -> bool:
     """Whether the discovery service knows anything that this connection depends on."""
     if isinstance(wanted.to, str) and _ADDRESS.fullmatch(wanted.to) is None:
         return True
-    types = None if wanted.nodes is None else {each.type for each in _all_layers(wanted.nodes)}
     return any(
-        own.when_registered and (types is None or own.type in types)
-        for own in wanted.runtime.known.values()
+        own.when_registered or (own.resources and own.ends is not Ends.SERVER)
+        for own in wanted.runtime.runs(types)
     )
 
 
@@ -235,6 +275,7 @@ def _asked(nodes: tuple[Node, ...] | None, accept: Accept) -> tuple[Layer, ...]:
 async def _agree(
     wanted: Wanted,
     offer: Offer,
+    key: bytes,
     addresses: list[Address],
     until: float,
     sockets: list[socket.socket],
@@ -247,8 +288,9 @@ async def _agree(
         soon = until if last else min(until, now + ONE_OF_SEVERAL_S)
         peer = f"{address[0]}:{address[1]}"
         negotiation = ClientNegotiation(
-            offer, wanted.name, secrets.token_bytes(NONCE_BYTES), peer, now, soon
-        )
+            offer, wanted.name, secrets.token_bytes(NONCE_BYTES), peer, now, soon,
+            lambda nonce, packed: passes.make(key, nonce, packed, time.time()),
+        )  # fmt: skip
         opened_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sockets.append(opened_socket)
         opened_socket.setblocking(False)

@@ -96,6 +96,7 @@ class Connection(Messages[T]):
         explanation: Explanation,
         metrics: Mapping[str, LayerMetrics],
         peer: str,
+        round_trips: int = 0,
     ) -> None:
         """Made by `Endpoint.connect` and `Endpoint.serve`."""
         self._top = top
@@ -104,6 +105,8 @@ class Connection(Messages[T]):
         """What each layer has carried, by its type; from application to wire."""
         self.peer = peer
         """The other end, for people."""
+        self.round_trips = round_trips
+        """At a client: how many making it has waited for, to discovery and to the server."""
         self.send_many = top.send_many  # type: ignore[method-assign]  # no frame between
         self.receive_many = top.receive_many  # type: ignore[method-assign]  # the same
 

@@ -28,11 +28,12 @@ from p4xos.chunnels.offers import (
     levels_untrusted,
     text_untrusted,
 )
+from p4xos.chunnels.passes import PASS_BYTES_MAX
 from p4xos.chunnels.places import Scope
 from p4xos.chunnels.stack import LAYERS_MAX
 from p4xos.errors import BadPacket
 
-VERSION = 1
+VERSION = 2
 OFFER, ACCEPT, REFUSE, CONFIRM, CONFIRMED, DENIED, DATA, CLOSE, PING, PONG, INTRODUCE = (
     bytes([number]) for number in range(0xB1, 0xBC)
 )
@@ -65,18 +66,30 @@ class Refuse(NamedTuple):
     why: str
 
 
-def pack_offer(nonce: bytes, name: str, offer: bytes) -> bytes:
-    """An OFFER."""
-    packed: bytes = msgpack.packb([VERSION, nonce, name, offer])
+class Asked(NamedTuple):
+    """What stands in an OFFER."""
+
+    nonce: bytes
+    name: str
+    offer: bytes
+    made: bytes
+    """A pass for it, as `passes` makes them, or nothing."""
+
+
+def pack_offer(nonce: bytes, name: str, offer: bytes, made: bytes = b"") -> bytes:
+    """An OFFER; see `Asked`."""
+    packed: bytes = msgpack.packb([VERSION, nonce, name, offer, made])
     return OFFER + packed
 
 
-def unpack_offer_untrusted(data: bytes) -> tuple[bytes, str, bytes]:
-    """Nonce, name and offer of an OFFER; BadPacket where it is none."""
-    nonce, name, offer = _body_untrusted(data, 4)
+def unpack_offer_untrusted(data: bytes) -> Asked:
+    """What stands in an OFFER; BadPacket where it is none."""
+    nonce, name, offer, made = _body_untrusted(data, 5)
     if not isinstance(offer, bytes):
         raise BadPacket("no offer")
-    return _bytes(nonce, NONCE_BYTES), text_untrusted(name), offer
+    if not isinstance(made, bytes) or len(made) > PASS_BYTES_MAX:
+        raise BadPacket("no pass, and not nothing")
+    return Asked(_bytes(nonce, NONCE_BYTES), text_untrusted(name), offer, made)
 
 
 def pack_accept(accept: Accept) -> bytes:

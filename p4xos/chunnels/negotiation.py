@@ -9,7 +9,9 @@ ticket makes the connection, once: it may be repeated, and is then only confirme
 stale or foreign ticket is counted and changes nothing.
 
 One round trip makes a connection: the client may send as soon as it has the ticket, since the
-ticket goes before its messages. Only where a resource must be claimed it waits for the second one.
+ticket goes before its messages. Where a resource must be claimed at the server, it is claimed
+before an offer with a pass (`passes`) is answered, and kept for the ticket; without a pass it is
+claimed for the ticket, and the client waits for a second round trip.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 TICKET_S = 15.0
 """How long a ticket may be used; a client uses it at once."""
+PREPARED_S = 3.0
+"""The same where resources are kept for it."""
 CONNECTIONS_MAX = 1 << 16
 """Of a server, those of the last TICKET_S among them."""
 ANSWERS_MAX = 256
@@ -39,14 +43,16 @@ ANSWERS_MAX = 256
 _TAG_BYTES = 16
 
 Address = tuple[str, int]
+Sign = Callable[[bytes, bytes], bytes]
 
 
 class ClientNegotiation:
     """One attempt to agree with one server."""
 
     def __init__(
-        self, offer: Offer, name: str, nonce: bytes, peer: str, now: float, until: float
-    ) -> None:
+        self, offer: Offer, name: str, nonce: bytes, peer: str, now: float, until: float,
+        sign: Sign = lambda nonce, packed: b"",
+    ) -> None:  # fmt: skip
         """Nothing is sent yet.
 
         Args:
@@ -56,6 +62,7 @@ class ClientNegotiation:
           peer: the server, for people.
           now: seconds, as of `until`.
           until: when it is given up.
+          sign: makes a pass for the nonce and the packed offer.
 
         Raises:
           ValueError: the offer is too long.
@@ -65,7 +72,10 @@ class ClientNegotiation:
         self.failure: P4xosError | None = None
         self.attempts = 0
         self.counters = {"malformed": 0, "stale": 0, "not_offered": 0}
-        self._datagram = messages.pack_offer(nonce, name[: offers.TEXT_MAX], offers.pack(offer))
+        packed = offers.pack(offer)
+        self._datagram = messages.pack_offer(
+            nonce, name[: offers.TEXT_MAX], packed, sign(nonce, packed)
+        )
         self._nonce = nonce
         self._peer = peer
         self._began = now
@@ -163,27 +173,53 @@ class Answer(NamedTuple):
     choice: Choice
     notes: tuple[str, ...] = ()
     wait: bool = False
+    """Whether something must be claimed, or done, before the connection begins."""
+
+
+class Vouched(NamedTuple):
+    """An offer with a good pass, for which something may be claimed before it is answered."""
+
+    nonce: bytes
+    client: str
+    address: Address
+    offer: Offer
+    answer: Answer
 
 
 Chooser = Callable[[Offer], Answer]
 """Raises NoAgreement."""
+Vouch = Callable[[messages.Asked], bool]
+Prepare = Callable[[Vouched], None]
+"""Sees to it that the client is told what `grant` or `refuse` says, and `forget` is called."""
 
 
 class ServerNegotiation:
     """The server's part of all its connections."""
 
-    def __init__(self, key: bytes, choose: Chooser) -> None:
+    def __init__(
+        self, key: bytes, choose: Chooser, vouch: Vouch | None = None,
+        prepare: Prepare | None = None,
+    ) -> None:  # fmt: skip
         """A server without connections.
 
         Args:
           key: random, for this server's life alone.
           choose: answers an offer.
+          vouch: whether the pass of an offer is good; it is asked once. None: none is.
+          prepare: claims what such an offer needs.
         """
         self.counters = dict.fromkeys(
-            ("offers", "refused", "malformed", "forged", "stale", "repeated", "too_many"), 0
-        )
+            (
+                "offers", "refused", "malformed", "forged", "stale", "repeated", "too_many",
+                "unused",
+            ),
+            0,
+        )  # fmt: skip
         self._key = key
         self._choose = choose
+        self._vouch = vouch
+        self._prepare = prepare
+        self._prepared: dict[tuple[bytes, Address], bytes | None] = {}  # by nonce: what is answered
         self._answers: dict[bytes, Answer] = {}
         self._open: dict[bytes, None] = {}
         self._closed: dict[bytes, float] = {}  # until when a ticket may come again, oldest first
@@ -191,9 +227,11 @@ class ServerNegotiation:
     def offer_untrusted(self, data: bytes, address: Address, now: float) -> bytes | None:
         """The answer to an OFFER; None to what is none. It opens nothing here."""
         try:
-            nonce, name, packed = messages.unpack_offer_untrusted(data)
-            answer = self._answers.get(packed)
-            offer = offers.unpack_untrusted(packed) if answer is None else None
+            asked = messages.unpack_offer_untrusted(data)
+            if (asked.nonce, address) in self._prepared:
+                return self._prepared[asked.nonce, address]
+            answer = self._answers.get(asked.offer)
+            offer = offers.unpack_untrusted(asked.offer) if answer is None else None
         except BadPacket:
             self.counters["malformed"] += 1
             other = messages.other_version_untrusted(data)
@@ -205,18 +243,60 @@ class ServerNegotiation:
                 answer = self._choose(offer)
                 if len(self._answers) >= ANSWERS_MAX:
                     self._answers.clear()
-                self._answers[packed] = answer
-            choice, notes, wait = answer
+                self._answers[asked.offer] = answer
         except NoAgreement as error:
-            self.counters["refused"] += 1
-            told = str(error).removeprefix(f"layer {error.layer}: ")
-            return messages.pack_refuse(Refuse(nonce, error.layer, told))
+            return self._refuse(asked.nonce, error)
+        if answer.wait and self._prepare is not None and self._vouch is not None:
+            full = len(self._prepared) + self.remembered >= CONNECTIONS_MAX
+            if not full and self._vouch(asked):
+                offer = offers.unpack_untrusted(asked.offer) if offer is None else offer
+                self._prepared[asked.nonce, address] = None
+                self._prepare(Vouched(asked.nonce, asked.name, address, offer, answer))
+                return None
+        return messages.pack_accept(
+            self._accept(asked.nonce, asked.name, address, answer, now + TICKET_S)
+        )
+
+    def ticket_for(self, vouched: Vouched, now: float) -> Accept:
+        """What will be answered; its ticket is good from now on."""
+        return self._accept(
+            vouched.nonce, vouched.client, vouched.address, vouched.answer, now + PREPARED_S
+        )
+
+    def grant(self, vouched: Vouched, accept: Accept, *, wait: bool) -> bytes:
+        """The answer to an offer, also when it comes again.
+
+        Args:
+          vouched: the offer.
+          accept: made by `ticket_for`.
+          wait: whether something is not claimed yet.
+        """
+        answer = messages.pack_accept(accept._replace(wait=wait))
+        self._prepared[vouched.nonce, vouched.address] = answer
+        return answer
+
+    def refuse(self, vouched: Vouched, error: NoAgreement) -> bytes:
+        """The answer to one for which nothing was left."""
+        return self._refuse(vouched.nonce, error)
+
+    def forget(self, vouched: Vouched) -> None:
+        """Its connection has ended, or has never begun."""
+        self._prepared.pop((vouched.nonce, vouched.address), None)
+
+    def _refuse(self, nonce: bytes, error: NoAgreement) -> bytes:
+        self.counters["refused"] += 1
+        told = str(error).removeprefix(f"layer {error.layer}: ")
+        return messages.pack_refuse(Refuse(nonce, error.layer, told))
+
+    def _accept(
+        self, nonce: bytes, name: str, address: Address, answer: Answer, until: float
+    ) -> Accept:
+        choice, notes, wait = answer
         body: bytes = msgpack.packb(
-            [round((now + TICKET_S) * 1000), nonce, name, list(address),
-             messages.plain_choice(choice), notes]
-        )  # fmt: skip
+            [round(until * 1000), nonce, name, list(address), messages.plain_choice(choice), notes]
+        )
         ticket = self._tag(body) + body
-        return messages.pack_accept(Accept(nonce, self.id_of(ticket), ticket, choice, notes, wait))
+        return Accept(nonce, self.id_of(ticket), ticket, choice, notes, wait)
 
     def admit_untrusted(
         self, ticket: bytes, address: Address | None, now: float

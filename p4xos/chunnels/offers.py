@@ -234,3 +234,13 @@ def levels_untrusted(value: object) -> dict[str, Level]:
         integer_untrusted(each)
         for key, each in value.items()
     }  # fmt: skip
+
+
+def amounts_untrusted(value: object) -> dict[str, int]:
+    """How much of each resource."""
+    if not isinstance(value, dict) or len(value) > KEYS_MAX:
+        raise BadPacket("amounts are a small map")
+    found = {text_untrusted(key): integer_untrusted(each) for key, each in value.items()}
+    if any(each < 0 for each in found.values()):
+        raise BadPacket("an amount is negative")
+    return found

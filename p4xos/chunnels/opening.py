@@ -36,6 +36,8 @@ class Agreed:
     """What the discovery service knows of implementations, by type and name."""
     opened: Mapping[tuple[str, str], Mapping[str, object]]
     """At a server: what `listen` opened, by type and name."""
+    round_trips: int = 0
+    """At a client: how many were waited for, to the discovery service and the server."""
 
 
 def owners(runtime: Runtime, choice: Choice, side: Side) -> list[Implementation]:
@@ -88,7 +90,9 @@ async def opened(
                 top = wrapped
         assert top is not None, "a stack has a lowest layer"
         named = dict(reversed(metrics.items()))
-        connection: Connection[Any] = Connection(top, explained(agreed), named, agreed.peer)
+        connection: Connection[Any] = Connection(
+            top, explained(agreed), named, agreed.peer, agreed.round_trips
+        )
         try:
             yield connection
         finally:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from p4xos.chunnels import implementations as declaring
 from p4xos.chunnels.choosing import Policy, default_policy
 from p4xos.chunnels.connection import Messages
 from p4xos.chunnels.discovery.client import TTL_S, Claims, Discovery
-from p4xos.chunnels.implementations import Begin, Implementation, Wrap, installed
+from p4xos.chunnels.implementations import Begin, Ends, Implementation, Wrap, installed
 from p4xos.chunnels.metering import Tally
 from p4xos.chunnels.offers import Offer, OfferedNode, OfferedSelect, offered_layer
 from p4xos.chunnels.places import Place, host_name, new_process_name, socket_directory
@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 DISCOVERY_VARIABLE = "P4XOS_DISCOVERY"
 """Of the environment: the socket of the discovery service."""
+
+RESERVED_MAX = 16
+"""Implementations for whose resources room is kept while a server chooses among them."""
 
 Forbidden = frozenset[tuple[str, str]]
 Knock = Callable[[bytes, Messages[bytes], Begin], None]
@@ -141,6 +144,24 @@ class Runtime:
         ]  # fmt: skip
         return sorted(found, key=lambda each: (-each.priority, each.name))
 
+    def runs(self, types: frozenset[str] | None) -> Iterator[Implementation]:
+        """What could run layers of some types, registered or not; None: of any."""
+        for each in self.known.values():
+            if types is None or types.issuperset(each.merges or (each.type,)):
+                yield each
+
+    def wanted(
+        self, types: frozenset[str] | None, forbidden: Forbidden
+    ) -> list[Mapping[str, int]]:
+        """What a client may take for layers of these types, the likeliest first."""
+        takes = [
+            each for each in self.runs(types)
+            if each.resources and each.ends is not Ends.SERVER
+            and (each.type, each.name) not in forbidden
+        ]  # fmt: skip
+        takes.sort(key=lambda each: -each.priority)
+        return [each.resources for each in takes[:RESERVED_MAX]]
+
     def offer(
         self, nodes: Iterable[Node] | None, view: View, forbidden: Forbidden = frozenset()
     ) -> Offer:
@@ -167,6 +188,12 @@ class Runtime:
         if self.discovery is None:
             return NO_DISCOVERY
         return await self.discovery.look()
+
+    def at_hand(self) -> View:
+        """The newest picture, if somebody watches; an empty one otherwise: nobody is asked."""
+        if self.discovery is None or self.discovery.newest is None:
+            return NO_DISCOVERY
+        return self.discovery.newest
 
     @asynccontextmanager
     async def announced(self, name: str, address: tuple[str, int]) -> AsyncIterator[None]:

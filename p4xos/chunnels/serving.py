@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,22 +12,27 @@ from typing import Any
 import trio
 
 from p4xos.chunnels import messages
+from p4xos.chunnels.arrivals import Arrival
 from p4xos.chunnels.choosing import Chosen, choose
 from p4xos.chunnels.connection import Connection, Messages
-from p4xos.chunnels.errors import BadMessage, Busy, Unable
+from p4xos.chunnels.errors import BadMessage, Busy, NoAgreement, Unable
 from p4xos.chunnels.implementations import Begin, Side
 from p4xos.chunnels.introductions import Introduced, key_of, take_introduction_untrusted
+from p4xos.chunnels.messages import Accept, Asked
 from p4xos.chunnels.negotiation import (
     CONNECTIONS_MAX,
+    PREPARED_S,
     Address,
     Admitted,
     Answer,
     ServerNegotiation,
+    Vouched,
 )
 from p4xos.chunnels.offers import Offer
 from p4xos.chunnels.opening import Agreed, opened, owners, resources_of
 from p4xos.chunnels.optimizing import optimize
-from p4xos.chunnels.runtime import Runtime
+from p4xos.chunnels.passes import Guard
+from p4xos.chunnels.runtime import Forbidden, Runtime
 from p4xos.chunnels.stack import Chunnel, Node
 from p4xos.chunnels.udp import ServerSocket, open_socket
 from p4xos.chunnels.unwrapping import open_plain_nursery
@@ -66,7 +72,11 @@ class Server:
         self._view = View()
         self._opened: dict[tuple[str, str], Mapping[str, object]] = {}
         self._unable: dict[tuple[str, str], str] = {}
-        self.negotiation = ServerNegotiation(secrets.token_bytes(32), self._choose)
+        self._guard = Guard()
+        self._arriving: dict[bytes, Arrival] = {}
+        self.negotiation = ServerNegotiation(
+            secrets.token_bytes(32), self._choose, self._vouch, self._prepare
+        )
         self.live = 0
         """Connections that have not ended."""
 
@@ -92,7 +102,7 @@ class Server:
             self._socket.on_confirm = self._confirm_untrusted
             self._socket.on_introduce = self._introduce_untrusted
             self._socket.was_closed = self.negotiation.was_closed
-            counters = self.negotiation.counters, self._socket.counters
+            counters = self.negotiation.counters, self._guard.counters, self._socket.counters
             stack.enter_context(runtime.tally.telling(self._endpoint, *counters))
             if runtime.discovery is not None:
                 await stack.enter_async_context(runtime.discovery.watched())
@@ -149,13 +159,14 @@ class Server:
             self._see(self.runtime.discovery.newest)
         return self.negotiation.offer_untrusted(data, address, trio.current_time())
 
-    def _choose(self, offer: Offer) -> Answer:
+    def _choose(self, offer: Offer, forbidden: Forbidden = frozenset()) -> Answer:
         """As `negotiation.Chooser`."""
         runtime = self.runtime
-        ours = runtime.offer(self._nodes, self._view)
+        ours = runtime.offer(self._nodes, self._view)  # all of it: what is forbidden is told
         choice = choose(
-            offer, ours, policy=runtime.policy, free=self._view.free, unable=self._unable
-        )
+            offer, ours, policy=runtime.policy, free=self._view.free, forbidden=forbidden,
+            unable=self._unable,
+        )  # fmt: skip
         notes: tuple[str, ...] = ()
         if runtime.optimize:
             choice, notes = optimize(choice, runtime.known, offer.merging)
@@ -174,6 +185,47 @@ class Server:
                 found |= {key: value for key, value in yielded.items() if key[:1] != "_"}
         return found
 
+    # Offers with a pass --------------------------------------------------------------------------
+
+    def _vouch(self, asked: Asked) -> bool:
+        """As `negotiation.Vouch`."""
+        return self._guard.take_untrusted(
+            asked.made, self._view.key, asked.nonce, asked.offer, time.time()
+        )
+
+    def _prepare(self, vouched: Vouched) -> None:
+        """As `negotiation.Prepare`."""
+        self._nursery.start_soon(self._run_vouched, vouched)
+
+    async def _run_vouched(self, vouched: Vouched) -> None:
+        """Makes ready for a connection, then answers; chooses again where others were faster."""
+        negotiation = self.negotiation
+        forbidden: Forbidden = frozenset()
+        try:
+            while True:
+                accept = negotiation.ticket_for(vouched, trio.current_time())
+                choice, address = accept.choice, vouched.address
+
+                def answer(wait: bool, vouched: Vouched = vouched, accept: Accept = accept) -> None:
+                    told = negotiation.grant(vouched, accept, wait=wait)
+                    self.send(told, vouched.address)
+
+                by_udp = choice.layers[-1].levels.get("carrier") == "udp"
+                carried = self._socket.open(accept.id, address) if by_udp else None
+                arrival = self._arriving[accept.id] = Arrival(answer, carried)
+                self._nursery.start_soon(arrival.answer_if_long)
+                admitted = Admitted(accept.id, vouched.client, address, choice, accept.notes)
+                busy = await self._run(admitted, arrival)
+                if busy is None:
+                    return
+                own = owners(self.runtime, choice, Side.SERVER)
+                forbidden |= {(e.type, e.name) for e in own if busy.resource in e.resources}
+                vouched = vouched._replace(answer=self._choose(vouched.offer, forbidden))
+        except NoAgreement as error:
+            self.send(negotiation.refuse(vouched, error), vouched.address)
+        finally:
+            negotiation.forget(vouched)
+
     # Connections ---------------------------------------------------------------------------------
 
     def _confirm_untrusted(self, ticket: bytes, address: Address) -> bytes | None:
@@ -186,7 +238,9 @@ class Server:
             connection = self._socket.connections.get(admitted)
             begun = connection is not None and connection.begun
             return messages.CONFIRMED + admitted if begun else None
-        carried = self._socket.open(admitted.id, address)
+        carried = self._socket.connections.get(admitted.id)  # made ready, where it had a pass
+        if carried is None:
+            carried = self._socket.open(admitted.id, address)
 
         def begin(why: str) -> None:
             carried.begun = not why
@@ -238,16 +292,26 @@ class Server:
         self._socket.send(data, address)
 
     def _start(self, admitted: Admitted, carried: Messages[bytes], begin: Begin) -> None:
-        self.live += 1
-        self._nursery.start_soon(self._run, admitted, carried, begin)
+        arrival = self._arriving.get(admitted.id)
+        if arrival is not None:
+            arrival.come(carried, begin)
+            return
+        arrival = Arrival(lambda wait: None)
+        arrival.come(carried, begin)
+        self._nursery.start_soon(self._run, admitted, arrival)
 
-    async def _run(self, admitted: Admitted, carried: Messages[bytes], begin: Begin) -> None:
-        """One connection, until its handler returns or its peer is lost."""
+    async def _run(self, admitted: Admitted, arrival: Arrival) -> Busy | None:
+        """One connection, until its handler returns or its peer is lost.
+
+        Returns:
+          What is not free, where the offer was not answered yet; else None.
+        """
         runtime = self.runtime
         choice = admitted.choice
         host, port = admitted.address
         claims = runtime.claims()
-        carrier = ServerCarrier(carried, admitted.origin)
+        carrier = ServerCarrier(arrival, admitted.origin)
+        self.live += 1
         agreed = Agreed(
             Side.SERVER, self._endpoint, f"{admitted.client} at {host}:{port}", choice,
             admitted.notes, self._ways[choice.server_alternative], carrier,
@@ -257,9 +321,11 @@ class Server:
             try:
                 await claims.take(resources_of(owners(runtime, choice, Side.SERVER)))
             except Busy as busy:
-                begin(str(busy))
                 await self._refresh()
-                return
+                if not arrival.answered:
+                    return busy
+                arrival.begin(str(busy))
+                return None
             async with AsyncExitStack() as prepared:
                 for chosen in choice.layers:
                     key = chosen.type, chosen.server or ""
@@ -267,18 +333,25 @@ class Server:
                     if own is not None and own.admit is not None:
                         admit = own.admit(carrier, admitted, self._opened[key])
                         await prepared.enter_async_context(admit)
-                begin("")
+                arrival.answer(wait=False)
+                if not await arrival.wait(PREPARED_S):
+                    self.negotiation.counters["unused"] += 1
+                    return None
+                arrival.begin("")
                 async with (
                     open_plain_nursery() as nursery,
                     opened(agreed, runtime, nursery) as connection,
                 ):
                     await self._handle(connection)
                     nursery.cancel_scope.cancel()
+            return None
         finally:
             self.live -= 1
+            self._arriving.pop(admitted.id, None)
             self.negotiation.close(admitted.id, trio.current_time())
-            with trio.CancelScope(shield=True):
-                await carried.aclose()
+            if arrival.carried is not None:
+                with trio.CancelScope(shield=True):
+                    await arrival.carried.aclose()
             self._socket.forget(admitted.id)
             await claims.give_back()
 
@@ -308,15 +381,14 @@ class ServerCarrier:
     ticket = b""
     wait = False
 
-    def __init__(self, carried: Messages[bytes], origin: int = 0) -> None:
-        """Those by which the client came; see Carrier."""
+    def __init__(self, arrival: Arrival, origin: int = 0) -> None:
+        """Those by which the client comes; see Carrier."""
         self.origin = origin
-        self._carried = carried
+        self._arrival = arrival
 
     async def messages(self) -> Messages[bytes]:
         """As Carrier."""
-        await trio.lowlevel.checkpoint()
-        return self._carried
+        return await self._arrival.messages()
 
 
 def replace_parameters(chosen: Chosen, parameters: Mapping[str, object]) -> Chosen:

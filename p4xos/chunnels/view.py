@@ -29,6 +29,8 @@ class View:
     names: Mapping[str, tuple[Instance, ...]] = field(default_factory=dict)
     note: str = ""
     """Why there is nothing in it."""
+    key: bytes = field(default=b"", repr=False)
+    """What the service tells to who may speak with it; see `passes`."""
 
 
 NO_DISCOVERY = View(note="no discovery service is asked; P4XOS_DISCOVERY names its socket")

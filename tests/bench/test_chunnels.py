@@ -13,13 +13,14 @@ from tests.switch.kernel import in_the_kernel
 
 
 def test_costs_are_taken(tmp_path: Path) -> None:
-    taken = [*costs.layers(0.01), *costs.connecting(0.001), *costs.ordered(tmp_path / "o", 0.001)]
+    taken = [*costs.layers(0.01), *costs.connecting(0.001), *costs.round_trips(tmp_path),
+             *costs.ordered(tmp_path / "o", 0.001)]  # fmt: skip
     assert all(one.value >= 0 for one in taken)
     asked = {one.metric.name: one.metric for one in taken}
     for kind in ("that hands on", "of two functions"):
         assert asked[f"a no-op layer {kind}, one by one"].at_most == 0.3
     assert asked["ordered_mcast beside the client"].at_least == 0.95
-    assert len(taken) == 12
+    assert len(taken) == 13
 
 
 def series(taken: list[Sample | Point]) -> dict[str, list[Point]]:

@@ -29,6 +29,7 @@ from p4xos.chunnels import (
     reliable,
     serialize,
 )
+from p4xos.chunnels.discovery import VERSION
 from p4xos.chunnels.discovery.book import Book, Hold
 from p4xos.chunnels.discovery.client import Discovery
 from p4xos.chunnels.discovery.service import InUse, Service
@@ -473,14 +474,17 @@ async def test_garbage_closes_its_connection_only(tmp_path: Path) -> None:
             {"ask": "dance"}, {"ask": "hold"}, {"ask": "hold", "kind": "claim", "ttl_ms": 0},
             {"ask": "hold", "kind": "claim", "ttl_ms": 100, "data": {"resources": {"a": -1}}},
             {"ask": "renew", "leases": 3}, {"ask": "release"},
+            {"ask": "look", "reserve": 3}, {"ask": "look", "reserve": [{"slots": -1}]},
+            {"ask": "look", "reserve": [{}] * 65}, {"ask": "settle"},
+            {"ask": "settle", "lease": "of nobody", "resources": {}},
             {"ask": "hold", "kind": "instance", "ttl_ms": 100, "data": []},
         ):  # fmt: skip
             frames = FrameStream(await trio.open_unix_socket(str(path)))
-            frames.post({"version": 1, **head})
+            frames.post({"version": VERSION, **head})
             await frames.flush()
             assert await frames.receive_untrusted() is None
             await frames.aclose()
-        assert service.counters["bad_frames"] == 10
+        assert service.counters["bad_frames"] == 15
         assert (await Discovery(path).look()).note == ""
 
 

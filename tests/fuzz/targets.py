@@ -42,6 +42,7 @@ from p4xos.chunnels import (
     anycast,
     introductions,
     local_or_remote,
+    passes,
     reliable,
     select,
     shard,
@@ -51,7 +52,7 @@ from p4xos.chunnels import messages as chunnel_messages
 from p4xos.chunnels import offers as chunnel_offers
 from p4xos.chunnels.choosing import Choice, choose
 from p4xos.chunnels.discovery.client import view_untrusted
-from p4xos.chunnels.discovery.service import data_untrusted
+from p4xos.chunnels.discovery.service import data_untrusted, wanted_untrusted
 from p4xos.chunnels.negotiation import Answer, ClientNegotiation, ServerNegotiation
 from p4xos.chunnels.serialization import Schema, packed, text
 from p4xos.chunnels.sharding import field_of
@@ -892,7 +893,7 @@ _TYPED = [b"\x82\xa3key\xa1a\xa5value\xc4\x01b", b'{"key":"a","value":{"\\u0000b
 _PICTURE = msgpack.packb(
     {
         "registered": [["shard", "xdp", {"device": "eth0"}]], "free": {"slots": 3},
-        "names": {"kv": [["127.0.0.1", 1, ["p", "h", ""]]]},
+        "names": {"kv": [["127.0.0.1", 1, ["p", "h", ""]]]}, "key": b"k" * 32,
     }
 )  # fmt: skip
 
@@ -904,6 +905,21 @@ def chunnel_discovery(random: Random) -> None:
         view_untrusted(mutated(random, [_PICTURE]))
     kind = random.choice(("implementation", "instance", "claim", "x"))
     only(BadPacket, lambda: data_untrusted(kind, anything(random)))
+    only(BadPacket, lambda: wanted_untrusted(anything(random)))
+
+
+_PASS = passes.make(b"k" * 32, b"n" * 16, b"an offer", 0.0)
+
+
+@target(weight=4)
+def chunnel_passes(random: Random) -> None:
+    """Of whoever has not the key none is good; of others, one time each."""
+    guard, key = passes.Guard(), b"k" * 32
+    made = mutated(random, [_PASS])
+    good = guard.take_untrusted(made, key, b"n" * 16, b"an offer", 0.0)
+    assert good == (made == _PASS)
+    assert not guard.take_untrusted(made, key, b"n" * 16, b"an offer", 0.0)
+    assert guard.remembered == good
 
 
 @target(weight=8)

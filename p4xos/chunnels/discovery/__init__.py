@@ -3,5 +3,5 @@
 `book` is what it knows, pure; `service` a process at a Unix socket; `client` what runtimes use.
 """
 
-VERSION = 1
+VERSION = 2
 """Of the service; every request tells it."""

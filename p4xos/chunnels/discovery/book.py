@@ -3,7 +3,9 @@
 A hold is an implementation that somebody has set up, an instance of a server that is announced
 under a name, or a claim of resources. A lease is renewed by its owner, and a hold that is not
 renewed ends, and its teardown is to be run. A claim lasts as long as its owner's connection.
-Capacities come from the service's start and from implementations that are held.
+Capacities come from the service's start and from implementations that are held. A claim may be
+reserved at first: room is kept for it, and it is not yet told as taken, since its owner soon says
+what of it is needed.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ class Hold:
     claim: resources."""
     teardown: list[str] = field(default_factory=list)
     """A command, with its arguments; none: nothing is to be done."""
+    reserved: bool = False
+    """Of a claim: whether its owner does not know yet if it is needed."""
 
 
 class Book:
@@ -63,16 +67,23 @@ class Book:
             if len(self.holds) >= HOLDS_MAX:
                 raise Full
             lease = lease or secrets.token_hex(16)
+        before = self.holds.get(lease)
         if hold.kind == "claim":
-            free = self.free()
+            free = self.free(but=before)
             for name, wanted in sorted(hold.data["resources"].items()):
                 if free.get(name, 0) < wanted:
                     raise Busy(name, free.get(name, 0), wanted)
-        before = self.holds.get(lease)
         self.holds[lease] = hold
-        if before is None or before.data != hold.data:
+        if not hold.reserved and (before is None or before.data != hold.data):
             self.version += 1
         return lease
+
+    def settle(self, lease: str, resources: Mapping[str, int]) -> None:
+        """Makes a reservation into a claim of what is needed of it."""
+        hold = self.holds[lease]
+        hold.data = {"resources": dict(resources)}
+        hold.reserved = False
+        self.version += 1
 
     def renew(self, lease: str, now: float) -> bool:
         """Begins a lease's time anew; False where it is not held, or no more."""
@@ -111,15 +122,27 @@ class Book:
         times = [hold.expires_at for hold in self.holds.values() if hold.expires_at is not None]
         return min(times, default=None)
 
-    def free(self) -> dict[str, int]:
-        """What is left of each capacity."""
+    def in_question(self, resources: Mapping[str, int]) -> bool:
+        """Whether there is no room for these, and would be without what is only reserved."""
+        now, then = self.free(), self.free(reserved=False)
+        return any(now.get(name, 0) < wanted for name, wanted in resources.items()) and all(
+            then.get(name, 0) >= wanted for name, wanted in resources.items()
+        )
+
+    def free(self, *, reserved: bool = True, but: Hold | None = None) -> dict[str, int]:
+        """What is left of each capacity.
+
+        Args:
+          reserved: whether what is reserved counts as taken.
+          but: a hold that does not count.
+        """
         left = dict(self._fixed)
         for hold in self.holds.values():
             if hold.kind == "implementation":
                 for name, amount in hold.data["capacities"].items():
                     left[name] = left.get(name, 0) + amount
         for hold in self.holds.values():
-            if hold.kind == "claim":
+            if hold.kind == "claim" and hold is not but and (reserved or not hold.reserved):
                 for name, amount in hold.data["resources"].items():
                     left[name] = left.get(name, 0) - amount
         return left
@@ -135,13 +158,17 @@ class Book:
             elif hold.kind == "instance":
                 data = hold.data
                 names.setdefault(data["name"], []).append([*data["address"], data["place"]])
-        return {"registered": registered, "free": self.free(), "names": names}
+        free = self.free(reserved=False)
+        return {"registered": registered, "free": free, "names": names}
 
     # Over a restart of the service ---------------------------------------------------------------
 
     def lasting(self) -> dict[str, Any]:
         """Holds with a teardown: what must not be forgotten."""
-        return {lease: asdict(hold) for lease, hold in self.holds.items() if hold.teardown}
+        kept = {lease: asdict(hold) for lease, hold in self.holds.items() if hold.teardown}
+        for told in kept.values():
+            del told["reserved"]  # no claim lasts
+        return kept
 
     def restore(self, lasting: Mapping[str, Any], now: float) -> None:
         """Takes up what `lasting` told; owners have one lease's time to come back."""

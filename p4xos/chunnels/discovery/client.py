@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import msgpack
@@ -13,10 +13,11 @@ import trio
 from p4xos.chunnels.choosing import Free
 from p4xos.chunnels.discovery import VERSION
 from p4xos.chunnels.errors import Busy
-from p4xos.chunnels.offers import integer_untrusted, text_untrusted
+from p4xos.chunnels.offers import amounts_untrusted, integer_untrusted, text_untrusted
+from p4xos.chunnels.passes import KEY_BYTES
 from p4xos.chunnels.places import Place
 from p4xos.chunnels.unwrapping import open_plain_nursery
-from p4xos.chunnels.view import Instance, View
+from p4xos.chunnels.view import NO_DISCOVERY, Instance, View
 from p4xos.errors import BadPacket, P4xosError
 from p4xos.framing import Frame, FrameStream
 from p4xos.framing import integer_untrusted as whole_untrusted
@@ -62,15 +63,19 @@ class Discovery:
 
     # The picture ---------------------------------------------------------------------------------
 
-    async def look(self) -> View:
-        """The newest picture; an empty one that says why where the service is down."""
+    async def look(self, ask: Callable[[], Awaitable[View]] | None = None) -> View:
+        """The newest picture; an empty one that says why where the service is down.
+
+        Args:
+          ask: how, where it must be asked; None: for the picture alone. Raises Down.
+        """
         if self.newest is not None:
             return self.newest
         now = trio.current_time()
         if self._seen is not None and now - self._seen[0] < FRESH_S:
             return self._seen[1]
         try:
-            view = await self.picture()
+            view = await (ask or self.picture)()
             self._told_down = False
         except Down as error:
             view = self._nothing(error)
@@ -110,7 +115,7 @@ class Discovery:
     async def _watch(self, first: trio.Event) -> None:
         while True:
             try:
-                frames = await self._dial()
+                frames = await self.dial()
                 try:
                     frames.post({"ask": "watch", "version": VERSION})
                     await frames.flush()
@@ -167,16 +172,16 @@ class Discovery:
     async def _hold(self, head: dict[str, object], ttl_s: float, first: trio.Event) -> None:
         while True:
             try:
-                frames = await self._dial()
+                frames = await self.dial()
                 try:
                     while True:
-                        frame = await _exchange(frames, head)
+                        frame = await self.exchange(frames, head)
                         head["lease"] = word_untrusted(frame.head, "lease")
                         first.set()
                         while True:
                             await trio.sleep(ttl_s / 3)
                             renew = {"ask": "renew", "leases": [head["lease"]]}
-                            if (await _exchange(frames, renew)).head.get("lost"):
+                            if (await self.exchange(frames, renew)).head.get("lost"):
                                 break  # it was too late: held anew, under the same lease
                 finally:
                     await frames.aclose()
@@ -198,34 +203,45 @@ class Discovery:
           Down: nobody answers.
           P4xosError: the service refuses.
         """
+        with self.patiently():
+            frames = await self.dial()
+            try:
+                return await self.exchange(frames, head)
+            finally:
+                await frames.aclose()
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Down where the service is gone, or silent."""
         try:
             with trio.fail_after(PATIENCE_S):
-                frames = await self._dial()
-                try:
-                    return await _exchange(frames, head)
-                finally:
-                    await frames.aclose()
+                yield
         except trio.TooSlowError:
             raise Down(self.path, f"not within {PATIENCE_S:g} s") from None
         except GONE as error:
             raise Down(self.path, str(error)) from None
 
-    async def _dial(self) -> FrameStream:
-        self.asked += 1
+    async def dial(self) -> FrameStream:
+        """A connection to the service, for several requests; GONE where there is none."""
         return FrameStream(await trio.open_unix_socket(str(self.path)))
 
+    async def exchange(self, frames: FrameStream, head: Mapping[str, object]) -> Frame:
+        """One request and its answer.
 
-async def _exchange(frames: FrameStream, head: Mapping[str, object]) -> Frame:
-    frames.post({**head, "version": VERSION})
-    await frames.flush()
-    frame = await frames.receive_untrusted()
-    if frame is None:
-        raise BadPacket("the service has ended the connection")
-    if frame.head.get("error") == "Busy":
-        amounts = (whole_untrusted(frame.head, key, 0, 2**62) for key in ("free", "wanted"))
-        raise Busy(word_untrusted(frame.head, "resource"), *amounts)
-    raise_error_untrusted(frame.head)
-    return frame
+        Raises:
+          P4xosError: the service refuses, and BadPacket: it is none.
+        """
+        self.asked += 1
+        frames.post({**head, "version": VERSION})
+        await frames.flush()
+        frame = await frames.receive_untrusted()
+        if frame is None:
+            raise BadPacket("the service has ended the connection")
+        if frame.head.get("error") == "Busy":
+            amounts = (whole_untrusted(frame.head, key, 0, 2**62) for key in ("free", "wanted"))
+            raise Busy(word_untrusted(frame.head, "resource"), *amounts)
+        raise_error_untrusted(frame.head)
+        return frame
 
 
 class Claims:
@@ -233,16 +249,69 @@ class Claims:
 
     def __init__(self, discovery: Discovery | None) -> None:
         """Holds nothing yet."""
+        self.waited = 0
+        """Round trips to the service that were waited for."""
         self._discovery = discovery
         self._frames: FrameStream | None = None
+        self._lease = ""
+        self._reserved: Mapping[str, int] = {}
+
+    @property
+    def reserved(self) -> bool:
+        """Whether something is held that is not settled."""
+        return bool(self._lease)
+
+    async def look(self, wanted: Sequence[Mapping[str, int]]) -> View:
+        """The newest picture, and in the same round trip, if it takes one, a reservation.
+
+        Args:
+          wanted: what may be needed, the likeliest first; each is reserved for which there is room.
+        """
+        discovery = self._discovery
+        if discovery is None:
+            return NO_DISCOVERY
+
+        async def ask() -> View:
+            with discovery.patiently():
+                self._frames = await discovery.dial()
+                try:
+                    self.waited += 1
+                    head = {"ask": "look", "reserve": [dict(each) for each in wanted]}
+                    frame = await discovery.exchange(self._frames, head)
+                    self._lease = word_untrusted(frame.head, "lease")
+                    self._reserved = amounts_untrusted(frame.head.get("reserved"))
+                    return view_untrusted(frame.body)
+                except Refused as error:
+                    raise Down(discovery.path, str(error)) from None
+
+        try:
+            return await discovery.look(ask)
+        finally:
+            if not self._reserved:
+                await self.give_back()
+
+    async def settle(self, resources: Mapping[str, int]) -> None:
+        """Gives back what is reserved beyond these; no answer is waited for."""
+        lease, self._lease = self._lease, ""
+        if lease and self._frames is not None and resources:
+            self._frames.post(
+                {"ask": "settle", "version": VERSION, "lease": lease, "resources": dict(resources)}
+            )
+            await self._frames.flush()
+        else:
+            await self.give_back()
 
     async def take(self, resources: Mapping[str, int]) -> None:
-        """Takes resources until `give_back`; asks nobody where there are none.
+        """Takes resources until `give_back`; asks nobody where there are none, or all is reserved.
 
         Raises:
           Busy: somebody else has them, or the service that knows of them is down.
         """
+        reserved = self._reserved if self._lease else {}
+        if any(reserved.get(name, 0) < wanted for name, wanted in resources.items()):
+            await self.give_back()
         if not resources:
+            await self.give_back()
             return
         name, wanted = next(iter(sorted(resources.items())))
         if self._discovery is None:
@@ -253,14 +322,18 @@ class Claims:
         }  # fmt: skip
         try:
             with trio.fail_after(PATIENCE_S):
-                if self._frames is None:
-                    self._frames = await self._discovery._dial()
-                await _exchange(self._frames, head)
+                if self._lease:
+                    await self.settle(resources)
+                    return
+                self.waited += 1
+                self._frames = await self._discovery.dial()
+                await self._discovery.exchange(self._frames, head)
         except (*GONE, trio.TooSlowError):
             raise Busy(name, 0, wanted) from None
 
     async def give_back(self) -> None:
         """Gives back all; the service does so too when this process is killed."""
+        self._lease = ""
         if self._frames is not None:
             frames, self._frames = self._frames, None
             with trio.CancelScope(shield=True):
@@ -287,6 +360,13 @@ def view_untrusted(data: bytes) -> View:
                 )
                 for name, instances in told["names"].items()
             },
+            key=_key_untrusted(told["key"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
         raise BadPacket(f"no picture of a discovery service ({error})") from None
+
+
+def _key_untrusted(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) != KEY_BYTES:
+        raise BadPacket(f"a key has {KEY_BYTES} bytes")
+    return value

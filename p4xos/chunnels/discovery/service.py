@@ -1,11 +1,16 @@
 """The discovery service: a process at a Unix socket, in the frames of `p4xos.framing`.
 
     asked, each with the version                             answered
-    look                                                     body: the picture
+    look    reserve                                          lease, reserved; body: the picture
     watch                                                    for ever: body: the picture
     hold    kind, ttl_ms, data, teardown, lease              lease          or an error
     renew   leases                                           lost: leases that are not held
     release lease                                            {}
+    settle  lease, resources                                 nothing
+
+A look may reserve resources that its connection may need, so that looking and claiming are one
+round trip; it settles then how much it needs, before long. Whoever wants what is reserved waits
+for that, for a moment.
 
 Whoever reaches the socket is believed, as its mode says; a teardown is taken only from the user
 who runs the service, and from root. Bytes that are no request close their connection.
@@ -16,10 +21,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import socket
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -28,9 +34,16 @@ import msgpack
 import trio
 
 from p4xos.chunnels.discovery import VERSION
-from p4xos.chunnels.discovery.book import Book, Hold, Kind
+from p4xos.chunnels.discovery.book import Book, Full, Hold, Kind
 from p4xos.chunnels.errors import Busy
-from p4xos.chunnels.offers import KEYS_MAX, TEXT_MAX, integer_untrusted, text_untrusted
+from p4xos.chunnels.offers import (
+    KEYS_MAX,
+    TEXT_MAX,
+    amounts_untrusted,
+    integer_untrusted,
+    text_untrusted,
+)
+from p4xos.chunnels.passes import KEY_BYTES
 from p4xos.chunnels.unwrapping import open_plain_nursery
 from p4xos.errors import BadPacket, P4xosError
 from p4xos.framing import Frame, FrameStream
@@ -47,6 +60,10 @@ TTL_MS_MIN, TTL_MS_MAX = 10, 3_600_000
 TEARDOWN_WORDS_MAX = 64
 TEARDOWN_S = 30.0
 """How long a teardown may take."""
+UNSETTLED_S = 0.1
+"""How long who wants resources waits for who has only reserved them: an offer and its answer."""
+WANTED_MAX = 64
+"""Of one reservation."""
 SOCKET_MODE = 0o600
 _CREDENTIALS = struct.Struct("3i")
 
@@ -87,8 +104,8 @@ class Service:
         self.path = path
         self.counters = dict.fromkeys(
             (
-                "connections", "bad_frames", "requests", "refused", "expired", "teardowns",
-                "failed_teardowns",
+                "connections", "bad_frames", "requests", "settled", "refused", "expired",
+                "teardowns", "failed_teardowns",
             ),
             0,
         )  # fmt: skip
@@ -96,6 +113,7 @@ class Service:
         self._connections = 0
         self._changed = trio.Event()
         self._stored = ""
+        self._key = secrets.token_bytes(KEY_BYTES)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled; the socket goes with it, what outlives it stays in a file.
@@ -232,7 +250,6 @@ class Service:
         self, frames: FrameStream, held: set[str], *, trusted: bool
     ) -> None:
         while (frame := await frames.receive_untrusted()) is not None:
-            self.counters["requests"] += 1
             version = whole_untrusted(frame.head, "version")
             if version != VERSION:
                 frames.post(
@@ -245,14 +262,24 @@ class Service:
                 )
                 await frames.flush()
                 return
-            match word_untrusted(frame.head, "ask"):
+            asked = word_untrusted(frame.head, "ask")
+            self.counters["settled" if asked == "settle" else "requests"] += 1
+            match asked:
                 case "look":
-                    frames.post({}, self._picture())
+                    wanted = wanted_untrusted(frame.head.get("reserve", []))
+                    lease = await self._reserve(wanted) if wanted else ""
+                    if lease:
+                        held.add(lease)
+                    told = {"lease": lease, "reserved": self._reserved(lease)}
+                    frames.post(told, self._picture())
                 case "watch":
                     await self._watch(frames)
                 case "hold":
                     try:
-                        lease = self._hold_untrusted(frame, trusted=trusted)
+                        hold = self._to_hold_untrusted(frame, trusted=trusted)
+                        if hold.kind == "claim":
+                            await self._wait_for([hold.data["resources"]])
+                        lease = self.book.hold(hold, _lease_untrusted(frame))
                     except P4xosError as error:
                         if isinstance(error, BadPacket):
                             raise
@@ -261,6 +288,9 @@ class Service:
                         held.add(lease)
                         frames.post({"lease": lease})
                         self._tell()
+                case "settle":
+                    # Nobody waits for an answer to it, so there is none.
+                    self._settle_untrusted(frame, held)
                 case "renew":
                     frames.post({"lost": self._renew_untrusted(frame)})
                 case "release":
@@ -274,8 +304,50 @@ class Service:
             await frames.flush()
 
     def _picture(self) -> bytes:
-        packed: bytes = msgpack.packb(self.book.picture())
+        packed: bytes = msgpack.packb({**self.book.picture(), "key": self._key})
         return packed
+
+    # Claims --------------------------------------------------------------------------------------
+
+    async def _wait_for(self, wanted: Sequence[Mapping[str, int]]) -> None:
+        """Until no reservation stands in the way, or for a moment."""
+        with trio.move_on_after(UNSETTLED_S):
+            while any(map(self.book.in_question, wanted)):
+                await self._changed.wait()
+
+    async def _reserve(self, wanted: list[dict[str, int]]) -> str:
+        """Takes of each what has room, the first ones first; returns the lease, if it is one."""
+        await self._wait_for(wanted)
+        free = self.book.free()
+        granted: list[dict[str, int]] = []
+        for each in wanted:
+            together = _sum([*granted, each])
+            fits = all(free.get(name, 0) >= amount for name, amount in together.items())
+            if fits and len(together) <= KEYS_MAX:
+                granted.append(each)
+        if not granted:
+            return ""
+        data = {"resources": _sum(granted)}
+        try:
+            return self.book.hold(Hold("claim", 0.0, None, data, reserved=True))
+        except Full:
+            return ""  # who then claims is told so
+
+    def _reserved(self, lease: str) -> dict[str, int]:
+        hold = self.book.holds.get(lease)
+        return {} if hold is None else dict(hold.data["resources"])
+
+    def _settle_untrusted(self, frame: Frame, held: set[str]) -> None:
+        """What of a reservation is needed; the rest is free."""
+        lease = word_untrusted(frame.head, "lease")
+        resources = amounts_untrusted(frame.head.get("resources"))
+        before = self.book.holds.get(lease)
+        if lease not in held or before is None or before.kind != "claim":
+            raise BadPacket("this is no reservation of this connection")
+        if any(before.data["resources"].get(name, 0) < n for name, n in resources.items()):
+            raise BadPacket("more is settled than was reserved")
+        self.book.settle(lease, resources)
+        self._tell()
 
     async def _watch(self, frames: FrameStream) -> None:
         """Tells of every change, or of several at once, until the peer is gone."""
@@ -303,7 +375,7 @@ class Service:
         now = trio.current_time()
         return [each for each in leases if not self.book.renew(each, now)]
 
-    def _hold_untrusted(self, frame: Frame, *, trusted: bool) -> str:
+    def _to_hold_untrusted(self, frame: Frame, *, trusted: bool) -> Hold:
         head = frame.head
         kind = word_untrusted(head, "kind")
         if kind not in get_args(Kind):
@@ -318,12 +390,30 @@ class Service:
         if teardown and not trusted:
             raise NotTrusted()
         data = data_untrusted(kind, head.get("data"))
-        lease = word_untrusted(head, "lease") if "lease" in head else None
-        if lease is not None and len(lease) > TEXT_MAX:
-            raise BadPacket("no lease")
         expires = None if kind == "claim" else trio.current_time() + ttl_s
-        hold = Hold(kind, ttl_s, expires, data, teardown)  # type: ignore[arg-type]  # a Kind
-        return self.book.hold(hold, lease)
+        return Hold(kind, ttl_s, expires, data, teardown)  # type: ignore[arg-type]  # a Kind
+
+
+def _lease_untrusted(frame: Frame) -> str | None:
+    lease = word_untrusted(frame.head, "lease") if "lease" in frame.head else None
+    if lease is not None and len(lease) > TEXT_MAX:
+        raise BadPacket("no lease")
+    return lease
+
+
+def wanted_untrusted(value: object) -> list[dict[str, int]]:
+    """What is to be reserved."""
+    if not isinstance(value, list) or len(value) > WANTED_MAX:
+        raise BadPacket("what is wanted is a short list")
+    return [amounts_untrusted(each) for each in value]
+
+
+def _sum(wanted: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for each in wanted:
+        for name, amount in each.items():
+            found[name] = found.get(name, 0) + amount
+    return found
 
 
 class NotTrusted(P4xosError):
@@ -353,24 +443,15 @@ def data_untrusted(kind: str, data: object) -> dict[str, Any]:
                 "parameters": {
                     text_untrusted(key): _plain_untrusted(each) for key, each in parameters.items()
                 },
-                "capacities": _amounts_untrusted(capacities),
+                "capacities": amounts_untrusted(capacities),
             }  # fmt: skip
         case "instance", {"name": name, "address": [host, int(port)], "place": [p, h, s]}:
             address = [text_untrusted(host), integer_untrusted(port)]
             place = [text_untrusted(each) for each in (p, h, s)]
             return {"name": text_untrusted(name), "address": address, "place": place}
         case "claim", {"resources": resources}:
-            return {"resources": _amounts_untrusted(resources)}
+            return {"resources": amounts_untrusted(resources)}
     raise BadPacket(f"this is no {kind}")
-
-
-def _amounts_untrusted(value: object) -> dict[str, int]:
-    if not isinstance(value, dict) or len(value) > KEYS_MAX:
-        raise BadPacket("amounts are a small map")
-    found = {text_untrusted(key): integer_untrusted(each) for key, each in value.items()}
-    if any(each < 0 for each in found.values()):
-        raise BadPacket("an amount is negative")
-    return found
 
 
 def _plain_untrusted(value: object) -> str | int:
