@@ -19,7 +19,7 @@ run bench soak chaos sim: export PYTHONSAFEPATH := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check compiled test-compiled bench soak chaos judges libpaxos docs sim model fuzz traffic connections crowd cuts gallery clean distclean
+.PHONY: help run test check compiled test-compiled bench soak chaos judges libpaxos docs sim sim-kernel model fuzz traffic connections crowd cuts gallery clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -81,6 +81,11 @@ sim:  ## run the simulator on SEEDS seeds: make sim SEEDS=1000
 	@deploy/setup develop
 	$(SET_UP_COMPILED)
 	@$(PYTHON_BIN)/python -m p4xos.testing.simulator --seeds $(SEEDS) $(ARGS)
+
+sim-kernel:  ## the same for programs in the kernel, as root: make sim-kernel SEEDS=300
+	@deploy/setup test
+	@KERNEL_SEEDS=$(SEEDS) $(PYTHON_BIN)/python -m pytest -q tests/switch/xdp/test_simulated.py \
+	  $(ARGS)
 
 model:  ## let spin check larger clusters than make test does; minutes to hours
 	@deploy/setup test

@@ -27,7 +27,7 @@ from p4xos.effects import Role, To
 from p4xos.wire import Frame, Type
 from switch.control.packets import Datagram, frame
 from switch.control.plan import Plan
-from switch.xdp import fabric, planes
+from switch.xdp import fabric, places, planes
 from switch.xdp.errors import XdpUnavailable
 from switch.xdp.plane import XdpPlane
 
@@ -104,13 +104,13 @@ def measure(directory: Path, side: Side, load: Load) -> tuple[Figures, float]:
         for role, member in voters(cluster):
             if side.data_plane == NUMPY:
                 own = fabric.plug_in(cluster, role, member)
-                stack.callback(fabric.unplug, cluster, role, member.id)
+                stack.callback(places.let_go, cluster, role, member.id)
                 with own.entered():  # its sockets are there, as a program's interface would be
                     start_role(cluster, role, member.id, started)
             else:
                 start_role(cluster, role, member.id, started)
         if side.data_plane == NUMPY:
-            stack.enter_context(fabric.beside_bridge(cluster))
+            stack.enter_context(fabric.place(cluster, "learner", cluster.learners[0]))
         busy_s = _busy_s()
         figures = closed_loop.submit(cluster, started, [load], PAYLOAD_BYTES)[0]
         return figures, (_busy_s() - busy_s) / load.values * 1e6
@@ -126,15 +126,7 @@ def voters(cluster: Cluster) -> Iterator[tuple[RoleName, Member]]:
 
 def _behind_links(cluster: Cluster, side: Side) -> Cluster:
     """The same cluster with the addresses of the bridge's network, in its file too."""
-
-    def moved(role: RoleName, members: tuple[Member, ...]) -> tuple[Member, ...]:
-        return tuple(replace(m, address=fabric.address(role, m)) for m in members)
-
-    placed = replace(
-        cluster, data_plane=side.data_plane, acceptors=moved("acceptor", cluster.acceptors),
-        coordinators=moved("coordinator", cluster.coordinators),
-        learners=moved("learner", cluster.learners),
-    )  # fmt: skip
+    placed = replace(fabric.fitted(cluster), data_plane=side.data_plane)
     file = cluster.directory / CLUSTER_NAME
     file.write_text(placed.to_toml())
     return Cluster.load(file)

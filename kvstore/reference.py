@@ -45,8 +45,8 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         'themselves. "p4": switches, here the P4 programs on an interpreter (docs/switch.md); '
         '"bmv2": the same programs on bmv2, where that and p4c are. `value_bytes` is then 128, and '
         '`storage` "memory". "xdp": programs in the kernel, on the interface with the member\'s '
-        'address (docs/xdp.md); "auto": that where the machine can, else software. `storage` is '
-        '"memory" for both.',
+        'address, or the ports that `[[switch]]` names (docs/xdp.md); "auto": that where the '
+        'machine can, else software. `storage` is "memory" for both.',
         "storage": '"disk": acceptors sync to disk before they answer. "memory": they keep '
         "nothing; one that was stopped forgets, and joins again.",
         "secret": '"file": the secret of the cluster is in `cluster.secret`, beside this file, the '

@@ -80,6 +80,11 @@ def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
         help="what runs acceptors and numbers requests: numpy, p4, bmv2, xdp, or auto (xdp where "
         "the machine can, else numpy); default: numpy",
     )  # fmt: skip
+    parser.add_argument(
+        "--network", metavar="NAME",
+        help="for xdp and auto, what the nodes are put on: star (a bridge, each acceptor behind a "
+        "link of its own) or leaf-spine (switches between hosts); default: star",
+    )  # fmt: skip
     add_log_flag(parser)
 
 
@@ -88,8 +93,9 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
     if arguments.log_format is not None:
         os.environ[FORMAT_VARIABLE] = arguments.log_format
     return Wanted(
-        arguments.nodes, arguments.base_port, arguments.storage, arguments.data_plane
-    )
+        arguments.nodes, arguments.base_port, arguments.storage, arguments.data_plane,
+        arguments.network,
+    )  # fmt: skip
 
 
 def print_data(data: Mapping[str, object], as_json: bool) -> None:

@@ -39,7 +39,7 @@ from p4xos.wire import VALUE_BYTES_MAX
 
 __all__ = ["Address", "Cluster", "ConfigError", "Member", "Node", "Timing"]
 
-EXTENSION_TABLES = ("kvstore", "clients", "log")
+EXTENSION_TABLES = ("kvstore", "clients", "log", "switch")
 """Tables that p4xos accepts and leaves to what is built on it."""
 UNFINISHED_SUFFIX = ".unfinished"
 """A file name that ends so belongs to a creation that was interrupted: no node starts from it."""

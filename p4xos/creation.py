@@ -44,6 +44,7 @@ class Wanted(NamedTuple):
     base_port: int | None = None  # 0: ports that are free
     storage: Storage | None = None
     data_plane: str | None = None
+    network: str | None = None  # of the data planes, where they can have several on one machine
 
 
 DEFAULT_NODES = 3
@@ -99,8 +100,19 @@ def _new(wanted: Wanted, directory: Path) -> Cluster:
         directory=directory.absolute(),
         apart=apart,
     )
-    fitted = planes.find(data_plane).fit(new)
+    fitted = _fitted(new, data_plane, wanted.network)
     return replace(fitted, secret="file", data_plane=data_plane)
+
+
+def _fitted(new: Cluster, data_plane: str, network: str | None) -> Cluster:
+    if network is None:
+        return planes.find(data_plane).fit(new)
+    networked = planes.networked(data_plane)
+    known = () if networked is None else networked.networks
+    if networked is None or network not in known:
+        there = f"has {' and '.join(known)}" if known else "has none to choose from"
+        raise ValueError(f"--network {network}: the data plane {data_plane} {there}")
+    return networked.fit(new, network)
 
 
 def _mark_once(cluster: Cluster, acceptor: int) -> None:
@@ -135,10 +147,13 @@ def _compare(cluster: Cluster, wanted: Wanted, directory: Path) -> None:
     base_port = cluster.nodes[0].peer.port - PEER_OFFSET
     # Nodes that are switches are not counted: they come with the data plane.
     nodes = len(cluster.nodes if cluster.data_plane == NUMPY else cluster.learners)
-    found = Wanted(nodes, base_port, cluster.storage, cluster.data_plane)
+    networked = None if wanted.network is None else planes.networked(cluster.data_plane)
+    network = None if networked is None else networked.network_of(cluster)
+    found = Wanted(nodes, base_port, cluster.storage, cluster.data_plane, network)
     for name, asked, existing in zip(Wanted._fields, wanted, found, strict=True):
         if asked not in (None, 0, existing):
             flag = "--" + name.replace("_", "-")
-            complaint = f"this cluster was created with {flag} {existing}, not {asked}"
+            created = f"without {flag}" if existing is None else f"with {flag} {existing}"
+            complaint = f"this cluster was created {created}, not {asked}"
             mend = f"leave {flag} out, or make another cluster with --directory"
             raise DirectoryRefused(directory, f"{complaint}; {mend}")

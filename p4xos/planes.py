@@ -3,6 +3,7 @@
 Others than "numpy" belong to packages of their own, which register under the entry point group
 `p4xos.data_planes`: nothing here imports them. One with an attribute `among`, names of others,
 leaves open which of them it is: each role takes the first that it can have when it is opened.
+One with an attribute `networks` is `Networked`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Protocol, cast
 
 from p4xos.config import NUMPY, Cluster, Member, RoleName
 from p4xos.errors import P4xosError
@@ -56,6 +57,19 @@ class DataPlanes(Protocol):
 
     def sequencer(self, cluster: Cluster, frame: Frame) -> Sequencer:
         """An inactive sequencer; ValueError where it cannot have the cluster's sizes."""
+
+
+class Networked(DataPlanes, Protocol):
+    """Data planes that can have networks of several kinds on one machine."""
+
+    networks: Sequence[str]
+    """Their names, the usual one first."""
+
+    def network_of(self, cluster: Cluster) -> str | None:
+        """The network that a cluster was made for; None: none of them."""
+
+    def fit(self, cluster: Cluster, network: str = ...) -> Cluster:
+        """As DataPlanes, for a network."""
 
 
 Prefer = Callable[[Sequence[str]], Sequence[str]]
@@ -113,6 +127,12 @@ def names() -> list[str]:
 def among(name: str) -> tuple[str, ...]:
     """The data planes that a name leaves open, the best first; none where it is one itself."""
     return () if name == NUMPY else tuple(getattr(find(name), "among", ()))
+
+
+def networked(name: str) -> Networked | None:
+    """The data planes of a name, where they can have networks of several kinds."""
+    found = find(name)
+    return cast(Networked, found) if hasattr(found, "networks") else None
 
 
 def find(name: str) -> DataPlanes:

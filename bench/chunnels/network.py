@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from switch.xdp import fabric
+from switch.xdp import links
 from switch.xdp.namespaces import Namespace
 
 INTERFACE = "eth0"
@@ -37,9 +37,9 @@ class Host:
     def offload(self, *, checksums: bool) -> None:
         """Whether what passes its link has checksums, or leaves them to a device."""
         with self.namespace.entered():
-            fabric.offload(INTERFACE, checksums=checksums)
+            links.offload(INTERFACE, checksums=checksums)
         with self.bridge.entered():
-            fabric.offload(self.port, checksums=checksums)
+            links.offload(self.port, checksums=checksums)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def hosts(names: Sequence[str]) -> Iterator[dict[str, Host]]:
                 f"link set dev {port} up",
             ])  # fmt: skip
             with bridge.entered():
-                fabric.offload(port, gro=True)  # else it takes nothing that a program sends
+                links.offload(port, gro=True)  # else it takes nothing that a program sends
             own.set_up([
                 "link set dev lo up",
                 f"address add {address}/{_MASK} dev {INTERFACE}",

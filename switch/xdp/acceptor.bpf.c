@@ -97,7 +97,7 @@ INLINE int receive(struct xdp_md *ctx)
     struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &zero);
     if (!endpoint)
         return XDP_PASS;
-    struct message m = {.injected = ctx->ingress_ifindex != endpoint->interface};
+    struct message m = {.injected = is_injected(ctx)};
     __u32 of = m.injected;
     struct value *value = bpf_map_lookup_elem(&values, &of);
     if (!value)

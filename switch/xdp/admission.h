@@ -16,8 +16,7 @@ struct endpoint {
     __be32 incarnation; // of this acceptor
     __be16 id;          // within its role
     __u16 open;
-    __u32 interface; // the packets of any other are the process's
-    __u32 ready;     // all receivers are known
+    __u32 ready; // all receivers are known
 };
 
 struct sender {

@@ -6,9 +6,10 @@ import errno
 import logging
 import os
 import socket
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
-from switch.xdp import features, neighbours
+from switch.xdp import bridges, features, neighbours
 from switch.xdp.errors import XdpUnavailable
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,54 @@ def interface_with(host: str) -> tuple[str, int]:
             "give the member the address of an interface",
         )
     return name, number
+
+
+class Place(NamedTuple):
+    """The interfaces on which packets for an address come in."""
+
+    names: tuple[str, ...]
+    bridge: str  # whose interfaces they are, whichever it has; empty: no bridge's
+
+    @classmethod
+    def of(cls, host: str, named: Sequence[str] = ()) -> Place:
+        """That of an address.
+
+        Args:
+          host: the address.
+          named: what people have named; else it is the interface that has the address, or, of a
+            bridge that has it, all interfaces of that.
+
+        Raises:
+          XdpUnavailable: there are none on which programs run.
+        """
+        for name in named:
+            if not number_of(name):
+                raise XdpUnavailable(
+                    f"there is no interface {name} here",
+                    "name those of this machine in [[switch]] of the cluster file",
+                )
+        if named:
+            return cls(tuple(named), "")
+        name, _ = interface_with(host)
+        if not bridges.is_bridge(name):
+            return cls((name,), "")
+        if not bridges.members(name):
+            raise XdpUnavailable(
+                f"the bridge {name}, which has the address {host}, has no interface",
+                "give it one (ip link set dev NAME master BRIDGE)",
+            )
+        return cls((), name)
+
+    def interfaces(self) -> dict[str, int]:
+        """Those that are there now, numbers by name."""
+        names: Iterable[str] = self.names
+        if self.bridge:
+            names = bridges.members(self.bridge).values() if number_of(self.bridge) else ()
+        return {name: number for name in names if (number := number_of(name))}
+
+    def __str__(self) -> str:
+        """For people."""
+        return self.bridge or ", ".join(self.names)
 
 
 def number_of(interface: str) -> int:
@@ -89,5 +138,6 @@ def attached(
     assert refusal is not None
     raise XdpUnavailable(
         f"{name} takes no program: {refusal.strerror}",
-        "detach what is there (ip link set dev NAME xdp off), or use another interface",
+        "detach what is there (ip link set dev NAME xdp off), use another interface, or put all "
+        "roles of this machine into one node",
     )

@@ -20,8 +20,10 @@ class InterfaceGone(P4xosError):
     """The interface that a program was attached to is there no more."""
 
     def __init__(self, interface: str) -> None:
+        several = ", " in interface
         super().__init__(
-            f"the interface {interface} is gone, and the program on it: bring it back, then start "
-            "this node again, or serve in software (data plane numpy)"
+            f"the interface{'s' * several} {interface} {'are' if several else 'is'} gone, and the "
+            "program there: bring them back, then start this node again, or serve in software "
+            "(data plane numpy)"
         )
         self.interface = interface

@@ -1,4 +1,4 @@
-"""The network of a cluster on one machine: a bridge, the learners beside it, a port a switch.
+"""A cluster's network on one machine, the star: a bridge, the learners beside it, a port a switch.
 
     learners' sockets ── bridge ──┬── eth0 of acceptor 0: XDP
                                   ├── eth0 of acceptor 1: XDP
@@ -12,33 +12,28 @@ a switch is switched off. Clients are served where the nodes are started, as eve
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
-from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from socket import AF_INET, SOCK_DGRAM, socket
 
 from p4xos.config import Cluster, Member, RoleName
 from p4xos.tables import Address
 from switch.control.packets import mac_of
+from switch.xdp import places
 from switch.xdp.errors import XdpUnavailable
+from switch.xdp.links import offload
 from switch.xdp.namespaces import Namespace
 
-FILE = "fabric"
 BRIDGE = "fabric"
 INTERFACE = "eth0"
-_PREFIX = {"learner": "10.80.0", "acceptor": "10.80.1", "coordinator": "10.80.2"}
+_PREFIX: Mapping[RoleName, str] = {
+    "learner": "10.80.0", "acceptor": "10.80.1", "coordinator": "10.80.2",
+}  # fmt: skip
 _MASK = 16
-_SIOCETHTOOL = 0x8946  # linux/sockios.h
-_SET_GRO, _SET_TX_CHECKSUMS = 0x2C, 0x17  # linux/ethtool.h
 
 
-def address(role: RoleName, member: Member) -> Address:
-    """Where a member is in this network."""
-    return Address(f"{_PREFIX[role]}.{member.id + 1}", member.address.port)
+def fitted(cluster: Cluster) -> Cluster:
+    """The cluster with its members' addresses in this network."""
+    return places.moved(cluster, _PREFIX)
 
 
 def holds(cluster: Cluster) -> bool:
@@ -54,7 +49,6 @@ def laid(cluster: Cluster) -> Iterator[None]:
       XdpUnavailable: the system does not let us make it.
     """
     namespace = Namespace.new()
-    file = cluster.directory / FILE
     try:
         addresses = [m.address.host for m in cluster.learners]
         namespace.set_up([
@@ -63,42 +57,27 @@ def laid(cluster: Cluster) -> Iterator[None]:
             f"link set dev {BRIDGE} up",
             *(f"address add {host}/{_MASK} dev {BRIDGE}" for host in addresses),
         ])  # fmt: skip
-        file.write_text(f"{namespace.path} {os.readlink(namespace.path)}\n")
-        yield
+        with places.told(cluster, {BRIDGE: namespace}):
+            yield
     finally:
-        with suppress(FileNotFoundError):
-            file.unlink()
         namespace.close()
 
 
 def found(cluster: Cluster) -> Namespace:
-    """The namespace of the bridge, for a node.
-
-    Raises:
-      XdpUnavailable: no launcher holds it, or it is not ours to enter.
-    """
-    try:
-        path, _, identity = (cluster.directory / FILE).read_text().strip().partition(" ")
-        if os.readlink(path) == identity:  # else the number is another process's by now
-            return Namespace.open(Path(path))
-    except PermissionError:
-        raise XdpUnavailable("it needs root", "run it as root") from None
-    except OSError:
-        pass
-    raise XdpUnavailable(
-        "the network of this cluster is not there", "its launcher makes it: start that first"
-    )
+    """The namespace of the bridge, for a node; XdpUnavailable where it is not there."""
+    return places.found(cluster, BRIDGE)
 
 
 @contextmanager
-def beside_bridge(cluster: Cluster) -> Iterator[None]:
-    """Sockets made in the block are where the bridge is."""
-    namespace = found(cluster)
+def place(cluster: Cluster, role: RoleName, member: Member) -> Iterator[None]:
+    """Sockets made in the block are a member's: beside the bridge, or behind a link of its own."""
+    namespace = found(cluster) if role == "learner" else plug_in(cluster, role, member)
     try:
         with namespace.entered():
             yield
     finally:
-        namespace.close()
+        if role == "learner":
+            namespace.close()
 
 
 def plug_in(cluster: Cluster, role: RoleName, member: Member) -> Namespace:
@@ -127,38 +106,8 @@ def plug_in(cluster: Cluster, role: RoleName, member: Member) -> Namespace:
         raise
     finally:
         bridge.close()
-    unplug(cluster, role, member.id)
-    _plugged[cluster.id, role, member.id] = own
+    places.keep(cluster, role, member.id, own)
     return own
-
-
-_plugged: dict[tuple[int, RoleName, int], Namespace] = {}  # of this process
-
-
-def plugged(cluster: Cluster, role: RoleName, id: int) -> Namespace | None:
-    """What `plug_in` made for a member in this process; None: the member is on the machine."""
-    return _plugged.get((cluster.id, role, id))
-
-
-def unplug(cluster: Cluster, role: RoleName, id: int) -> None:
-    """Lets go of what `plug_in` made; the link goes when the last socket there is closed."""
-    own = _plugged.pop((cluster.id, role, id), None)
-    if own is not None:
-        own.close()
-
-
-def offload(interface: str, *, gro: bool | None = None, checksums: bool | None = None) -> None:
-    """Switches offloads of an interface of this thread's namespace.
-
-    A veth takes what XDP sends to it only where its GRO is on, or XDP runs on it too.
-    """
-    with socket(AF_INET, SOCK_DGRAM) as any_socket:
-        for command, value in ((_SET_GRO, gro), (_SET_TX_CHECKSUMS, checksums)):
-            if value is None:
-                continue
-            asked = array("I", (command, value))
-            request = struct.pack("16sP8x", interface.encode(), asked.buffer_info()[0])
-            fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
 
 
 def _mac(host: str) -> str:

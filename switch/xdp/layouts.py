@@ -20,11 +20,12 @@ SETTINGS = struct.Struct("=QQ")
 SEQUENCE = struct.Struct("=IIQ")
 ENDPOINT = struct.Struct(">IHHIIH")
 """The part in network order; the rest follows in the machine's."""
-ENDPOINT_REST = struct.Struct("=HII")
+ENDPOINT_REST = struct.Struct("=HI")
 ENDPOINT_BYTES = ENDPOINT.size + ENDPOINT_REST.size
 SENDER = struct.Struct(">IHH")
 SENDER_TYPE = struct.Struct("=I")
-RECEIVER = struct.Struct(">IH6s")
+RECEIVER = struct.Struct(">IH6s6s2x")
+BEHIND = struct.Struct("=II")
 DEVICE = struct.Struct("=Ii")
 
 
@@ -37,8 +38,6 @@ class Endpoint(NamedTuple):
     incarnation: int
     id: int
     open: bool
-    interface: int
-    """0: none; the loopback's number is never one that a program is attached to."""
     ready: bool
     """Whether all receivers are known, so that the kernel tells them."""
 
@@ -47,7 +46,7 @@ class Endpoint(NamedTuple):
         host, port = host_number(self.address.host), self.address.port
         return ENDPOINT.pack(
             host, port, self.group, self.cluster, self.incarnation, self.id
-        ) + ENDPOINT_REST.pack(self.open, self.interface, self.ready)
+        ) + ENDPOINT_REST.pack(self.open, self.ready)
 
 
 def pack_sender(address: Address, type: int, id: int) -> bytes:
@@ -56,6 +55,6 @@ def pack_sender(address: Address, type: int, id: int) -> bytes:
     return packed + SENDER_TYPE.pack(type)
 
 
-def pack_receiver(address: Address, mac: bytes) -> bytes:
-    """Whom a copy goes to."""
-    return RECEIVER.pack(host_number(address.host), address.port, mac)
+def pack_receiver(address: Address, mac: bytes, own: bytes) -> bytes:
+    """Whom a copy goes to, by way of which Ethernet address, and from which."""
+    return RECEIVER.pack(host_number(address.host), address.port, mac, own)

@@ -45,7 +45,7 @@ class Namespace:
         return cls(made[0])
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path | str) -> Self:
         """That of a path; OSError."""
         return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 

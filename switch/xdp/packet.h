@@ -42,6 +42,12 @@ struct message {
     __u8 injected; // by the process, not from the wire
 };
 
+// What the process hands over has a namespace's first interface, the loopback: no port ever is it.
+INLINE int is_injected(const struct xdp_md *ctx)
+{
+    return ctx->ingress_ifindex == 1;
+}
+
 // A value on its way: what came behind the header, then what leaves behind it.
 struct value {
     __u64 words[PAYLOAD_WORDS];

@@ -74,6 +74,7 @@ class XdpPlane:
         self._outcomes = loaded.map("outcomes", 8 * outcomes.COUNT * self._processors)
         self.receivers = loaded.map("receivers", layouts.RECEIVER.size)
         self.audience = loaded.map("audience", layouts.DEVICE.size)
+        self.interfaces_told = loaded.map("interfaces", layouts.BEHIND.size)
         if plan.role == "acceptor":
             self._group = loaded.map("group", layouts.REGISTERS.size)
             self._slots = loaded.map("slots", layouts.SLOT.size + plan.value_bytes)
@@ -82,7 +83,7 @@ class XdpPlane:
             self._numbers = loaded.map("numbers", layouts.SEQUENCE.size)
         self._endpoint = Endpoint(
             plan.own, plan.frame.group, plan.frame.cluster, 0, plan.frame.sender,
-            open=False, interface=0, ready=False,
+            open=False, ready=False,
         )  # fmt: skip
         self._endpoints.write(self._endpoint.pack())
         senders = loaded.map("senders", 1)
@@ -217,11 +218,6 @@ class XdpPlane:
         """A map that is the source's own."""
         assert self._loaded is not None
         return self._loaded.map(name, value_bytes)
-
-    def attach(self, interface: int, *, native: bool) -> int:
-        """The descriptor of the link that holds the program on an interface; OSError."""
-        self._known(None)
-        return self._program.attach(interface, native=native)
 
     # Registers -----------------------------------------------------------------------------------
 

@@ -17,9 +17,11 @@ from p4xos.roles.rejoining import Voter
 from p4xos.roles.sequencer import Sequencer
 from p4xos.wire import Frame
 from switch.control.plan import Plan, PlaneRole
-from switch.xdp import fabric
+from switch.xdp import places, switches
+from switch.xdp.build import build
 from switch.xdp.controllers import XdpAcceptor, XdpSequencer
 from switch.xdp.errors import XdpUnavailable
+from switch.xdp.networks import NETWORKS, STAR, name_of, network_of
 from switch.xdp.plane import XdpPlane
 from switch.xdp.wired import WiredPlane
 
@@ -31,58 +33,59 @@ takeover an acceptor is asked for one instance at a time."""
 
 
 class XdpPlanes:
-    """Each acceptor and each sequencer on the interface that has its address."""
+    """Each acceptor and each sequencer on the interface with its address, or its switch's ports."""
 
-    def fit(self, cluster: Cluster) -> Cluster:
-        """As p4xos.planes.DataPlanes: in a network of its own, so that no packet skips a driver.
+    networks = tuple(NETWORKS)
+
+    def network_of(self, cluster: Cluster) -> str | None:
+        """As p4xos.planes.Networked."""
+        return name_of(cluster)
+
+    def fit(self, cluster: Cluster, network: str = STAR) -> Cluster:
+        """As p4xos.planes.Networked: in a network of its own, so that no packet skips a driver.
 
         Raises:
           XdpUnavailable: this machine cannot; nothing has been made.
         """
-        fitted = replace(
-            cluster, window=WINDOW,
-            acceptors=_moved("acceptor", cluster.acceptors),
-            coordinators=_moved("coordinator", cluster.coordinators),
-            learners=_moved("learner", cluster.learners),
-        )  # fmt: skip
+        fitted = NETWORKS[network].fitted(replace(cluster, window=WINDOW))
         check(fitted)
         return fitted
 
     def prepare(self, cluster: Cluster) -> None:
         """As p4xos.planes.DataPlanes: compiles; XdpUnavailable where this machine cannot."""
         _need_root()
+        build("port", {})
         for plan in _plans(cluster):
             XdpPlane.build(plan)
 
     @contextmanager
     def laid(self, cluster: Cluster) -> Iterator[bool]:
         """As p4xos.planes.DataPlanes."""
-        if not fabric.holds(cluster):
+        network = network_of(cluster)
+        if network is None:
             yield False
             return
         _need_root()
-        with fabric.laid(cluster):
+        with network.laid(cluster):
             yield True
 
     def place(
         self, cluster: Cluster, role: RoleName, member: Member
     ) -> AbstractContextManager[None]:
         """As p4xos.planes.DataPlanes."""
-        if not fabric.holds(cluster):
+        network = network_of(cluster)
+        if network is None:
             return nullcontext()
         _need_root()
-        if role == "learner":
-            return fabric.beside_bridge(cluster)
-        return fabric.plug_in(cluster, role, member).entered()
+        return network.place(cluster, role, member)
 
     def acceptor(self, cluster: Cluster, frame: Frame) -> Voter:
         """As p4xos.planes.DataPlanes; XdpUnavailable where this machine cannot."""
-        plane = WiredPlane(fabric.plugged(cluster, "acceptor", frame.sender))
-        return XdpAcceptor(plane, Plan.of(cluster, "acceptor", frame))
+        return XdpAcceptor(_plane(cluster, "acceptor", frame), Plan.of(cluster, "acceptor", frame))
 
     def sequencer(self, cluster: Cluster, frame: Frame) -> Sequencer:
         """As p4xos.planes.DataPlanes; XdpUnavailable where this machine cannot."""
-        plane = WiredPlane(fabric.plugged(cluster, "coordinator", frame.sender))
+        plane = _plane(cluster, "coordinator", frame)
         return XdpSequencer(plane, Plan.of(cluster, "coordinator", frame))
 
 
@@ -92,10 +95,10 @@ class AutoPlanes(XdpPlanes):
     among = ("xdp", NUMPY)
     """For whoever chooses when a role is opened (`p4xos.planes`)."""
 
-    def fit(self, cluster: Cluster) -> Cluster:
+    def fit(self, cluster: Cluster, network: str = STAR) -> Cluster:
         """As XdpPlanes; on the loopback where this machine cannot."""
         try:
-            return super().fit(cluster)
+            return super().fit(cluster, network)
         except XdpUnavailable as refusal:
             _tell("the cluster", refusal)
             return cluster
@@ -141,13 +144,16 @@ def _plans(cluster: Cluster) -> Iterator[Plan]:
         yield Plan.of(cluster, role, frame)
 
 
+def _plane(cluster: Cluster, role: PlaneRole, frame: Frame) -> WiredPlane:
+    """One where a member is, nothing loaded."""
+    node = cluster.member(role, frame.sender).node
+    where = places.kept(cluster, role, frame.sender)
+    return WiredPlane(where, ports=switches.ports_of(cluster, node))
+
+
 def _need_root() -> None:
     if os.geteuid() != 0:
         raise XdpUnavailable("it needs root", "run it as root")
-
-
-def _moved(role: RoleName, members: tuple[Member, ...]) -> tuple[Member, ...]:
-    return tuple(replace(m, address=fabric.address(role, m)) for m in members)
 
 
 def _tell(what: str, refusal: XdpUnavailable) -> None:

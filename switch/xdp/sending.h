@@ -1,8 +1,8 @@
 // Where a packet goes: the one place that decides it. Whatever has no verdict is dropped.
 //
 // An XDP program sends one packet for one, so those that are for an audience are given to a map of
-// devices, which copies them. The copies leave by one device, and the kernel runs one program on
-// all that wait for it: it tells them apart by their order (`copies`).
+// devices, which copies them. The kernel runs one program on all that wait for a device: it tells
+// the copies that leave there apart by their order (`copies`).
 
 #ifndef SENDING_H
 #define SENDING_H
@@ -29,11 +29,14 @@ struct answer {
     __u8 same_value; // it is in the packet already
 };
 
-// Whom this program tells: acceptors, or learners. Written by the controller.
+// Whom this program tells: acceptors, or learners; those behind one interface stand together.
+// Written by the controller, as the maps below.
 struct receiver {
     __be32 host;
     __be16 port;
-    __u8 mac[ETH_ALEN];
+    __u8 mac[ETH_ALEN]; // of the next machine on the way
+    __u8 own[ETH_ALEN]; // of the interface
+    __u16 unused;
 };
 
 struct {
@@ -50,7 +53,21 @@ struct {
     __uint(value_size, sizeof(struct bpf_devmap_val));
 } audience SEC(".maps");
 
-// By processor: the number of the last packet that was told, and how far its copies are.
+// The receivers behind an interface: so many from the first on.
+struct behind {
+    __u32 first;
+    __u32 count;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, RECEIVERS_MAX);
+    __type(key, __u32); // the interface's number
+    __type(value, struct behind);
+} interfaces SEC(".maps");
+
+// By processor: the number of the last packet that was told, in entry 0; and how far the copies
+// that leave by an interface are, in the entry of its first receiver.
 struct telling {
     __u16 number;
     __u16 copied_number;
@@ -59,15 +76,14 @@ struct telling {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
+    __uint(max_entries, RECEIVERS_MAX);
     __type(key, __u32);
     __type(value, struct telling);
 } tellings SEC(".maps");
 
-INLINE struct telling *telling(void)
+INLINE struct telling *telling(__u32 entry)
 {
-    __u32 zero = 0;
-    return bpf_map_lookup_elem(&tellings, &zero);
+    return bpf_map_lookup_elem(&tellings, &entry);
 }
 
 INLINE void address(struct headers *headers, const struct endpoint *endpoint, __u8 verdict)
@@ -140,7 +156,7 @@ INLINE int send(struct xdp_md *ctx, const struct endpoint *endpoint, const struc
         return XDP_PASS;
     }
     struct headers found, *headers = &found;
-    struct telling *told = telling();
+    struct telling *told = telling(0);
     if (!told || !find_headers(ctx, headers))
         return XDP_ABORTED;
     if (answer->verdict == TELL)
@@ -149,7 +165,7 @@ INLINE int send(struct xdp_md *ctx, const struct endpoint *endpoint, const struc
     write_header(headers, endpoint, answer);
     seal(headers, value, bytes, number);
     if (answer->verdict == REPLY) // XDP_TX does not wake a veth whose other end runs no program
-        return bpf_redirect(endpoint->interface, 0);
+        return bpf_redirect(ctx->ingress_ifindex, 0);
     return bpf_redirect_map(&audience, 0, BPF_F_BROADCAST);
 }
 
@@ -159,18 +175,23 @@ SEC("xdp/devmap")
 int copies(struct xdp_md *ctx)
 {
     struct headers found, *headers = &found;
-    struct telling *told = telling();
+    __u32 interface = ctx->egress_ifindex;
+    struct behind *behind = bpf_map_lookup_elem(&interfaces, &interface);
+    struct telling *told = behind ? telling(behind->first) : 0;
     if (!told || !find_headers(ctx, headers))
         return XDP_DROP;
     if (told->copied_number != headers->ip->id) {
         told->copied_number = headers->ip->id;
         told->copies = 0;
     }
-    __u32 copy = told->copies++;
+    __u32 copy = behind->first + told->copies;
+    if (told->copies++ >= behind->count)
+        return XDP_DROP;
     struct receiver *to = bpf_map_lookup_elem(&receivers, &copy);
     if (!to)
         return XDP_DROP;
     __builtin_memcpy(headers->ethernet->h_dest, to->mac, ETH_ALEN);
+    __builtin_memcpy(headers->ethernet->h_source, to->own, ETH_ALEN);
     headers->ip->daddr = to->host;
     headers->udp->dest = to->port;
     headers->ip->check = ~fold((__u16)~headers->ip->check + (__u64)to->host);

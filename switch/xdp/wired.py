@@ -1,26 +1,34 @@
-"""A plane on an interface: attached, told where its receivers are, watched.
+"""A plane on interfaces: attached, told where its receivers are, watched.
 
-    attach       native, in the driver; generic where the driver cannot: then replies leave in the
-                 kernel, and what is for an audience is told by the process
-    keep_up      now and then: the interface is there; whom the program tells is where it was
-    teardown     the link is closed: the program is gone from the interface
+    attach       to the interface that has the role's address, or to all ports of a switch: native,
+                 in the driver; generic where a driver cannot: then replies leave in the kernel, and
+                 what is for an audience is told by the process
+    keep_up      now and then: interfaces are there, come and go; whom the program tells is where it
+                 was
+    teardown     the link is closed: the program is gone from the interfaces
 
 The link is a descriptor and nothing is pinned, so all of it ends with the process.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from p4xos.tables import Address
 from switch.control.plan import Plan
-from switch.xdp import attaching, layouts, neighbours
+from switch.xdp import layouts, neighbours
+from switch.xdp.attaching import Place
 from switch.xdp.errors import InterfaceGone
 from switch.xdp.namespaces import Namespace
 from switch.xdp.plane import XdpPlane
+from switch.xdp.ports import Plugged
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """How often a plane looks after itself; what has changed meanwhile is lost like any datagram."""
@@ -30,31 +38,41 @@ PATIENCE_S = 1.0
 """A receiver that is not found within this time may be switched off: the others are told."""
 
 
+class _Receiver(NamedTuple):
+    """Whom a copy goes to, and the way there."""
+
+    interface: int
+    address: Address
+    mac: bytes
+    own: bytes
+
+
 class WiredPlane(XdpPlane):
-    """An XDP program on the interface that has its address."""
+    """An XDP program on the interface that has its address, or on all ports of a switch."""
 
     def __init__(
         self,
         namespace: Namespace | None = None,
         *,
+        ports: Sequence[str] = (),
         native: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is loaded.
 
         Args:
-          namespace: where the interface is; None: where the process is.
+          namespace: where the interfaces are; None: where the process is.
+          ports: names of the interfaces; none: that which has the address, of a bridge all.
           native: in the driver; None: where it can, else generic.
           clock: seconds, monotonic.
         """
         super().__init__()
-        self.interface = ""
-        self.native = False
         self._namespace = namespace
+        self._ports = ports
         self._wanted = native
         self._clock = clock
-        self._link: int | None = None
-        self._told: list[tuple[Address, bytes]] = []
+        self._plugged: Plugged | None = None
+        self._told: list[_Receiver] = []
         self._local = False  # a receiver is on this machine: no copy of an interface's reaches it
         self._asked_at: float | None = None  # since when some receiver has been looked for
 
@@ -62,7 +80,7 @@ class WiredPlane(XdpPlane):
         """As Backend, and attaches it.
 
         Raises:
-          XdpUnavailable: also where the address is of no interface, or that takes no program.
+          XdpUnavailable: also where the address is of no interface, or one takes no program.
         """
         super().load(plan)
         try:
@@ -76,10 +94,20 @@ class WiredPlane(XdpPlane):
 
     def teardown(self) -> None:
         """As Backend."""
-        if self._link is not None:
-            os.close(self._link)
-            self._link = None
+        if self._plugged is not None:
+            self._plugged.close()
+            self._plugged = None
         super().teardown()
+
+    @property
+    def native(self) -> bool:
+        """Whether the program is in the driver, of all interfaces."""
+        return self._plugged is not None and self._plugged.native
+
+    @property
+    def interfaces(self) -> dict[str, int]:
+        """Where it is attached, numbers by name."""
+        return {} if self._plugged is None else self._plugged.interfaces
 
     def keep_up(self) -> float:
         """Looks whether anything has changed; the seconds until it is worth it again.
@@ -89,17 +117,21 @@ class WiredPlane(XdpPlane):
         """
         plan = self._known(None)
         with self._there():
-            if attaching.number_of(self.interface) != self.endpoint.interface:
-                raise InterfaceGone(self.interface)
+            self._follow()
             if self._local or not self.native:
-                return LOOK_S
-            hosts = [address.host for address in self._receivers(plan)]
-            known = neighbours.known(hosts, self.interface)
-            unknown = [host for host, mac in known.items() if mac is None]
+                return self._leave_telling()
+            addresses = self._receivers(plan)
+            hops = neighbours.hops([address.host for address in addresses])
+            unknown = [host for host, hop in hops.items() if hop.mac is None]
             neighbours.ask(unknown)
-            self._tell(
-                [(a, mac) for a in self._receivers(plan) if (mac := known[a.host]) is not None]
-            )
+            ways = {a: hops[a.host] for a in addresses if hops[a.host].mac is not None}
+            interfaces = self.interfaces
+            if any(hop.interface not in interfaces for hop in ways.values()):
+                return self._leave_telling()  # some are behind an interface that is not ours
+            self._tell(sorted(
+                _Receiver(interfaces[hop.interface], address, hop.mac, hop.own)
+                for address, hop in ways.items() if hop.mac is not None
+            ))  # fmt: skip
         now = self._clock()
         if not unknown:
             self._asked_at = None
@@ -125,22 +157,45 @@ class WiredPlane(XdpPlane):
         return [plan.addresses[to] for to in plan.told]
 
     def _attach(self, plan: Plan) -> None:
-        self.interface, number = attaching.interface_with(plan.own.host)
-        self.set_endpoint(self.endpoint._replace(interface=number))
-        self._link, self.native = attaching.attached(
-            self.attach, self.interface, number, native=self._wanted, sends=True,
+        self._place = Place.of(plan.own.host, self._ports)
+        self._plugged = Plugged(
+            self._place.interfaces(), plan.own, self._program, native=self._wanted,
             else_="slower, and this process tells what is for several",
         )  # fmt: skip
 
-    def _tell(self, receivers: list[tuple[Address, bytes]]) -> None:
-        """From here on copies go to these. While they change, the process tells."""
+    def _follow(self) -> None:
+        """Is on the interfaces that are there now."""
+        assert self._plugged is not None
+        now, before = self._place.interfaces(), self._plugged.interfaces
+        if not now or (now != before and len(before) == 1 and not self._place.bridge):
+            raise InterfaceGone(str(self._place))
+        if now != before:
+            self._plugged.change(now)
+            log.warning("%s is on %s from now on, it was on %s", self._known(None).role,
+                        ", ".join(now), ", ".join(before))  # fmt: skip
+
+    def _leave_telling(self) -> float:
+        """What is for several is the process's to tell."""
+        self.set_endpoint(self.endpoint._replace(ready=False))
+        return LOOK_S
+
+    def _tell(self, receivers: list[_Receiver]) -> None:
+        """From here on copies go to these. While they change, the process tells.
+
+        In the namespace of the interfaces: the kernel looks for their numbers in the caller's.
+        """
         if receivers == self._told:
             return
         self.set_endpoint(self.endpoint._replace(ready=False))
-        device = layouts.DEVICE.pack(self.endpoint.interface, self.copies.descriptor)
-        for k, (address, mac) in enumerate(receivers):
-            self.receivers.write(layouts.pack_receiver(address, mac), k)
-            self.audience.write(device, k)
+        behind = Counter(receiver.interface for receiver in receivers)
+        for interface in {receiver.interface for receiver in self._told} - behind.keys():
+            self.interfaces_told.remove(interface)
+        for k, (interface, address, mac, own) in enumerate(receivers):
+            if interface in behind:  # its first: they are sorted
+                packed = layouts.BEHIND.pack(k, behind.pop(interface))
+                self.interfaces_told.write(packed, interface)
+            self.receivers.write(layouts.pack_receiver(address, mac, own), k)
+            self.audience.write(layouts.DEVICE.pack(interface, self.copies.descriptor), k)
         for k in range(len(receivers), len(self._told)):
             self.audience.remove(k)
         self._told = receivers

@@ -1,4 +1,4 @@
-"""Simulated clusters whose acceptors and sequencers are P4 programs.
+"""Simulated clusters whose acceptors and sequencers are programs of a data plane.
 
 An acceptor keeps the numpy one beside it, in step: the simulator's checkers look into that, its
 records are what the simulated disk keeps, and its registers are compared with the switch's. What
@@ -22,8 +22,9 @@ from p4xos.testing.simulator.processes import Classes
 from p4xos.testing.simulator.scenario import Scenario, draw
 from p4xos.wire import Frame, Rows, Type
 from switch.control.acceptor import SwitchAcceptor
-from switch.control.backend import SLOT_REGISTERS, pack_seen
+from switch.control.backend import SLOT_REGISTERS, DataPlane, pack_seen
 from switch.control.p4_plane import P4Plane
+from switch.control.plan import Plan
 from switch.control.sequencer import SwitchSequencer
 from tests.switch.planes import plan
 
@@ -33,7 +34,13 @@ COMPARE_SLOTS_EVERY = 64
 
 
 class SwitchedAcceptor(Acceptor):
-    """Sends what a switch sends."""
+    """Sends what a switch sends; here the P4 program on the interpreter."""
+
+    @staticmethod
+    def controlled(loaded: Plan) -> tuple[DataPlane, SwitchAcceptor]:
+        """A data plane with its controller."""
+        plane = P4Plane()
+        return plane, SwitchAcceptor(plane, loaded)
 
     def __init__(
         self, *, frame: Frame, acceptors: int, window: int, value_bytes: int,
@@ -43,11 +50,9 @@ class SwitchedAcceptor(Acceptor):
             frame=frame, acceptors=acceptors, window=window, value_bytes=value_bytes,
             incarnation=incarnation, scalar_below=scalar_below,
         )  # fmt: skip
-        self.plane = P4Plane()
-        self.switch = SwitchAcceptor(
-            self.plane,
+        self.plane, self.switch = self.controlled(
             plan("acceptor", frame.sender, window=window, value_bytes=value_bytes,
-                 acceptors=acceptors, cluster=frame.cluster, group=frame.group),
+                 acceptors=acceptors, cluster=frame.cluster, group=frame.group)
         )  # fmt: skip
         self.steps = 0
 
@@ -132,7 +137,12 @@ def same_memory(one: Memory, other: Memory) -> None:
 
 
 class SwitchedCoordinator(Coordinator):
-    """Its sequencer is a switch."""
+    """Its sequencer is a switch; here the P4 program on the interpreter."""
+
+    @staticmethod
+    def sequencing(loaded: Plan) -> SwitchSequencer:
+        """One on a data plane."""
+        return SwitchSequencer(P4Plane(), loaded)
 
     def __init__(
         self, *, frame: Frame, coordinators: tuple[int, ...], acceptors: int, learners: int,
@@ -148,7 +158,7 @@ class SwitchedCoordinator(Coordinator):
             frame=frame, coordinators=coordinators, acceptors=acceptors, learners=learners,
             window=window, value_bytes=value_bytes, random=random, now=now, last_round=last_round,
             timing=timing, queue_messages=queue_messages, scalar_below=scalar_below,
-            sequencer=SwitchSequencer(P4Plane(), loaded),
+            sequencer=self.sequencing(loaded),
         )  # fmt: skip
 
 
@@ -160,13 +170,17 @@ class SwitchedClasses(Classes):
     coordinator: type[Coordinator] = SwitchedCoordinator
 
 
-def switch_sequencer(scenario: Scenario, frame: Frame) -> SwitchSequencer:
-    """One on a switch."""
-    loaded = plan(
+def sequencer_plan(scenario: Scenario, frame: Frame) -> Plan:
+    """Of one that moves to a data plane."""
+    return plan(
         "coordinator", frame.sender, window=scenario.window, value_bytes=scenario.value_bytes,
         acceptors=scenario.acceptors, cluster=frame.cluster, group=frame.group,
     )  # fmt: skip
-    return SwitchSequencer(P4Plane(), loaded)
+
+
+def switch_sequencer(scenario: Scenario, frame: Frame) -> SwitchSequencer:
+    """One on a switch."""
+    return SwitchedCoordinator.sequencing(sequencer_plan(scenario, frame))
 
 
 @dataclass(frozen=True)

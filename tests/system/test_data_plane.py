@@ -42,13 +42,14 @@ class SwitchedCluster:
 
     def __init__(
         self, folder: Path, data_plane: str = "p4", base: Mapping[str, str] = os.environ,
-        program: str = "kvstore",
+        program: str = "kvstore", network: str | None = None,
     ) -> None:
         self.directory = folder / "cluster"
         self.environment = environment(folder / "installed", base)
         self.started = [self._start(
             [sys.executable, "-m", program, "cluster", "--directory", str(self.directory),
-             "--base-port", "0", "--data-plane", data_plane],
+             "--base-port", "0", "--data-plane", data_plane,
+             *(["--network", network] if network else [])],
         )]  # fmt: skip
         self.output = self.read_until(self.started[0], "Ctrl-C")
         self.cluster = Cluster.load(self.directory / CLUSTER_NAME)

@@ -19,7 +19,7 @@ from kvstore.checking import Workload, judge
 from kvstore.config import endpoints
 from p4xos import inquiries
 from p4xos.creation import CLUSTER_NAME
-from switch.xdp import fabric
+from switch.xdp import fabric, places
 from tests.switch.kernel import held, in_kernel, in_the_kernel
 from tests.system.test_data_plane import LIMIT_S, SwitchedCluster
 
@@ -167,4 +167,4 @@ async def test_a_store_in_the_kernel(switched: SwitchedCluster) -> None:
     for process in switched.started:
         process.communicate(timeout=LIMIT_S)
     wait_until(lambda: not left_behind & in_kernel(), LIMIT_S, "that nothing is left")
-    assert not (switched.directory / fabric.FILE).exists()
+    assert not (switched.directory / places.FILE).exists()

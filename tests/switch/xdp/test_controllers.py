@@ -9,7 +9,7 @@ from p4xos.roles.promises import Promises
 from p4xos.testing import vectors
 from p4xos.wire import Message, Rows, Type
 from switch.xdp.controllers import XdpAcceptor, XdpSequencer
-from tests.switch.kernel import ReusedXdpPlane, in_the_kernel
+from tests.switch.kernel import UnwiredXdpPlane, in_the_kernel
 from tests.switch.planes import plan
 
 pytestmark = in_the_kernel
@@ -18,20 +18,13 @@ VOTED = 200
 COORDINATOR = To(Role.COORDINATOR, 0)
 
 
-class Unwired(ReusedXdpPlane):
-    """On no interface: nothing changes."""
-
-    def keep_up(self) -> float:
-        return 1.0
-
-
 def rows_of(text: str) -> Rows:
     return wire.from_messages([vectors.read(vectors.packet(text))])
 
 
 def new_acceptor() -> XdpAcceptor:
     loaded = plan("acceptor", 0, window=WINDOW, value_bytes=VALUE_BYTES, acceptors=1)
-    acceptor = XdpAcceptor(Unwired(), loaded)
+    acceptor = XdpAcceptor(UnwiredXdpPlane(), loaded)
     acceptor.begin()
     return acceptor
 
@@ -80,9 +73,9 @@ def test_a_damaged_range_is_counted() -> None:
     assert acceptor.counters["malformed"] == 1
 
 
-def serving() -> tuple[Coordinator, Unwired]:
+def serving() -> tuple[Coordinator, UnwiredXdpPlane]:
     """A coordinator whose requests the kernel numbers."""
-    plane = Unwired()
+    plane = UnwiredXdpPlane()
     loaded = plan("coordinator", 0, window=WINDOW, value_bytes=VALUE_BYTES)
     coordinator = Coordinator(
         frame=loaded.frame, coordinators=(0,), acceptors=1, learners=1, window=WINDOW,
@@ -98,7 +91,7 @@ def serving() -> tuple[Coordinator, Unwired]:
     return coordinator, plane
 
 
-def numbered(plane: Unwired, text: str) -> int:
+def numbered(plane: UnwiredXdpPlane, text: str) -> int:
     """The instance that the kernel gives a request which the process never sees."""
     ((_, rows),) = plane.inject(rows_of(text))
     return wire.message(rows, 0).instance

@@ -17,7 +17,7 @@ from p4xos.planes import ENTRY_POINTS
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.sequencer import Sequencer
 from p4xos.wire import Frame
-from switch.xdp import build, fabric
+from switch.xdp import build, fabric, places
 from switch.xdp.errors import XdpUnavailable
 from switch.xdp.libbpf import Loaded
 from switch.xdp.planes import AutoPlanes, XdpPlanes
@@ -154,6 +154,6 @@ def test_a_node_without_its_launcher(tmp_path: Path) -> None:
     cluster = Cluster.template(3, storage="memory", apart=True, directory=tmp_path)
     with pytest.raises(XdpUnavailable, match="its launcher makes it: start that first"):
         fabric.found(cluster)
-    (tmp_path / fabric.FILE).write_text(f"/proc/{os.getpid()}/fd/0 net:[1]\n")
+    (tmp_path / places.FILE).write_text(f"/proc/{os.getpid()}/fd/0 net:[1] fabric\n")
     with pytest.raises(XdpUnavailable, match="the network of this cluster is not there"):
         fabric.found(cluster)

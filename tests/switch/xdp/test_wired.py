@@ -21,7 +21,7 @@ from p4xos.testing import vectors
 from p4xos.wire import Frame, Message
 from switch.control.packets import Datagram, frame
 from switch.control.plan import Plan
-from switch.xdp import fabric
+from switch.xdp import fabric, links, places
 from switch.xdp.errors import InterfaceGone
 from switch.xdp.namespaces import Namespace
 from switch.xdp.planes import XdpPlanes
@@ -98,7 +98,7 @@ class Lab:
         self.plane.teardown()
         for made in (self.process, *self.sockets.values()):
             made.close()
-        fabric.unplug(self.cluster, "acceptor", 0)
+        places.let_go(self.cluster, "acceptor", 0)
         self.bridge.close()
 
 
@@ -118,8 +118,8 @@ def test_votes_reach_every_learner_whole(tmp_path: Path, offloads: bool) -> None
     """docs/PROTOCOL.md, section 3; the receivers' kernel has checked every checksum."""
     with lab(tmp_path) as it:
         with it.bridge.entered():
-            fabric.offload(fabric.BRIDGE, checksums=offloads)
-            fabric.offload("a0", checksums=offloads)
+            links.offload(fabric.BRIDGE, checksums=offloads)
+            links.offload("a0", checksums=offloads)
         it.begin()
         values = (b"", b"abc", b"12345678", LONGEST)
         for instance, value in enumerate(values, start=1):
