@@ -110,7 +110,9 @@ def _fitted(new: Cluster, data_plane: str, network: str | None) -> Cluster:
     networked = planes.networked(data_plane)
     known = () if networked is None else networked.networks
     if networked is None or network not in known:
-        there = f"has {' and '.join(known)}" if known else "has none to choose from"
+        there = "has none to choose from; leave it out"
+        if known:
+            there = f"has {' and '.join(known)}; choose one of them"
         raise ValueError(f"--network {network}: the data plane {data_plane} {there}")
     return networked.fit(new, network)
 

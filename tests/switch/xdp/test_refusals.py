@@ -13,6 +13,7 @@ import pytest
 from kvstore.cli import main
 from p4xos import planes
 from p4xos.config import Cluster
+from p4xos.creation import DirectoryRefused, Wanted, find_or_create
 from p4xos.planes import ENTRY_POINTS
 from p4xos.roles.acceptor import Acceptor
 from p4xos.roles.sequencer import Sequencer
@@ -64,6 +65,37 @@ def test_without_clang(
     monkeypatch.setattr("shutil.which", lambda name: None)
     line = refused(capsys, tmp_path / "cluster")
     assert "clang is missing; install it (Debian: apt-get install clang libbpf-dev)" in line
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("plane", "network", "told"),
+    [
+        ("numpy", "star", "the data plane numpy has none to choose from; leave it out"),
+        ("xdp", "ring", "the data plane xdp has star and leaf-spine; choose one of them"),
+    ],
+)
+def test_a_network_that_is_not_there(tmp_path: Path, plane: str, network: str, told: str) -> None:
+    with pytest.raises(ValueError, match=f"--network {network}: {told}"):
+        made(tmp_path, plane, network)
+
+
+@in_the_kernel
+@pytest.mark.usefixtures("installed")
+def test_another_network_than_the_cluster_has(tmp_path: Path) -> None:
+    cluster = made(tmp_path, "xdp", "leaf-spine")
+    assert made(tmp_path, "xdp", "leaf-spine") == made(tmp_path, None, None) == cluster
+    with pytest.raises(DirectoryRefused, match="created with --network leaf-spine, not star"):
+        made(tmp_path, None, "star")
+    text = cluster.to_toml().replace("10.81.", "10.9.")
+    (tmp_path / "cluster.toml").write_text(text)
+    with pytest.raises(DirectoryRefused, match="created without --network, not star"):
+        made(tmp_path, None, "star")
+
+
+def made(directory: Path, plane: str | None, network: str | None) -> Cluster:
+    wanted = Wanted(base_port=0, data_plane=plane, network=network)
+    return find_or_create(directory, wanted, lambda new, _: new)
 
 
 def test_without_the_programs_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
