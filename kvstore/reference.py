@@ -22,6 +22,8 @@ from kvstore.config import client_rules, endpoints
 from kvstore.limits import Limits
 from kvstore.placing import placed
 from kvstore.users import PASSWORD_VARIABLE
+from p4xos.chunnels.policies import POLICY_VARIABLE
+from p4xos.chunnels.runtime import DISCOVERY_VARIABLE
 from p4xos.config import Cluster, Timing
 from p4xos.creation import DEFAULT_BASE_PORT
 from p4xos.logs import DEFAULT_FORMAT, FORMAT_VARIABLE, LOG_FORMATS
@@ -116,6 +118,11 @@ LISTS = frozenset(("node", "acceptor", "coordinator", "learner", "kvstore"))
 
 VARIABLES = {
     PASSWORD_VARIABLE: "The password of `--user`.",
+    DISCOVERY_VARIABLE: "The socket of the discovery service of this host, for programs that are "
+    "given none ([chunnels.md](chunnels.md#discovery)).",
+    POLICY_VARIABLE: "MODULE:FUNCTION, the operator's policy for what runs the layers of "
+    "connections, and the acceptors and coordinators where the cluster file leaves that open "
+    "([chunnels.md](chunnels.md#how-the-choice-is-made)).",
     FORMAT_VARIABLE: f"How a process writes its log: {' or '.join(LOG_FORMATS)}; "
     f"default: {DEFAULT_FORMAT}. The flag `--log-format` comes first.",
 }

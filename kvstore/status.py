@@ -53,7 +53,7 @@ def described(found: Mapping[str, object]) -> dict[str, str]:
             keys = sum(store["keys"].values())
             lines[name] += f", {store['clients']} clients, {keys} keys"
         log = told.get("log")
-        if isinstance(log, dict):
+        if isinstance(log, dict) and "learner" in told:  # others tell of each of their roles
             lines[name] += f", log on {log['layers'][-1]['implementation']}"
         problems = [str(problem) for problem in told.get("problems", ())]
         if problems:

@@ -111,22 +111,22 @@ def build_parser(others: Iterable[AddVerbs] = ()) -> argparse.ArgumentParser:
 
 
 def _node(flags: argparse.Namespace) -> None:
-    from p4xos import node
+    from p4xos.chunnels.group import starting
 
     cluster = Cluster.load(flags.cluster)
     lock = cluster.data_directory(flags.name) / NODE_LOCK
     with claimed(lock, f"node {flags.name}"):
-        node.run(cluster, flags.name, flags.log_format)
+        starting.run(cluster, flags.name, flags.log_format)
 
 
 def _role(flags: argparse.Namespace) -> None:
-    from p4xos import node
+    from p4xos.chunnels.group import starting
 
     cluster = Cluster.load(flags.cluster)
     name = cluster.member(flags.role, flags.id).node
     lock = cluster.data_directory(name) / f"{flags.role}-{flags.id}.pid"
     with claimed(lock, f"{flags.role} {flags.id}"):
-        node.run_role(cluster, flags.role, flags.id, flags.log_format)
+        starting.run_role(cluster, flags.role, flags.id, flags.log_format)
 
 
 def _cluster(flags: argparse.Namespace) -> None:

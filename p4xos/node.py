@@ -511,29 +511,62 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def run(cluster: Cluster, name: str, log_format: logs.LogFormat | None = None) -> None:
+Opened = Callable[[Node], object]
+
+
+def run(
+    cluster: Cluster,
+    name: str,
+    log_format: logs.LogFormat | None = None,
+    *,
+    prefer: planes.Prefer = planes.in_order,
+    opened: Opened | None = None,
+) -> None:
     """Runs a node of the plain log until a signal stops it.
+
+    Args:
+      cluster: the cluster file.
+      name: which node of it.
+      log_format: of its log; None: as the environment says.
+      prefer: as `Node`.
+      opened: called when it is open, before it runs.
 
     Raises:
       P4xosError, OSError: what could not be opened, or what broke.
     """
-    run_main(_main, cluster, name, cluster.members_of(name), node=name, log_format=log_format)
+    roles = cluster.members_of(name)
+    run_main(_main, cluster, name, roles, prefer, opened, node=name, log_format=log_format)
 
 
 def run_role(
-    cluster: Cluster, role: RoleName, member_id: int, log_format: logs.LogFormat | None = None
+    cluster: Cluster,
+    role: RoleName,
+    member_id: int,
+    log_format: logs.LogFormat | None = None,
+    *,
+    prefer: planes.Prefer = planes.in_order,
+    opened: Opened | None = None,
 ) -> None:
     """Runs one role alone until a signal stops it; a learner has the plain log's store.
+
+    The arguments are those of `run`.
 
     Raises:
       P4xosError, OSError: what could not be opened, or what broke.
     """
     member = cluster.member(role, member_id)
     roles = [(role, member)]
-    run_main(_main, cluster, member.node, roles, node=member.node, log_format=log_format)
+    name = member.node
+    run_main(_main, cluster, name, roles, prefer, opened, node=name, log_format=log_format)
 
 
-async def _main(cluster: Cluster, name: str, roles: list[tuple[RoleName, Member]]) -> None:
+async def _main(
+    cluster: Cluster,
+    name: str,
+    roles: list[tuple[RoleName, Member]],
+    prefer: planes.Prefer,
+    opened: Opened | None,
+) -> None:
     with ExitStack() as stack:
         store: LogStore | None = None
         for role, member in roles:
@@ -541,6 +574,8 @@ async def _main(cluster: Cluster, name: str, roles: list[tuple[RoleName, Member]
                 directory = cluster.member_directory(role, member.id) / "log"
                 store = LogStore(directory, cluster.id, Retention.of(cluster))
                 stack.callback(store.close)
-        node = stack.enter_context(Node(cluster, name, roles).open(store))
+        node = stack.enter_context(Node(cluster, name, roles, prefer=prefer).open(store))
+        if opened is not None:
+            opened(node)
         log.info("node %s runs %s", name, ", ".join(f"{role} {m.id}" for role, m in roles))
         await until_signalled(node.run)

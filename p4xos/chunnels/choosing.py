@@ -238,8 +238,10 @@ class _Rules(NamedTuple):
             else:
                 refused.append(_not(candidate) + why)
         ordered = list(self.policy(able))
+        refused += [
+            f"{_not(each)}the policy forbids it" for each in able if each not in ordered
+        ]
         if not ordered:
-            refused += [f"{_not(each)}the policy forbids it" for each in able]
             raise NoAgreement(pair.type, _told(pair, refused or foreign))
         return ordered, refused
 

@@ -22,13 +22,14 @@ from typing import Any, Self
 import trio
 
 from p4xos.chunnels import implementations as declaring
-from p4xos.chunnels.choosing import Policy, default_policy
+from p4xos.chunnels.choosing import Policy
 from p4xos.chunnels.connection import Messages
 from p4xos.chunnels.discovery.client import TTL_S, Claims, Discovery
 from p4xos.chunnels.implementations import Begin, Ends, Implementation, Wrap, installed
 from p4xos.chunnels.metering import Tally
 from p4xos.chunnels.offers import Offer, OfferedNode, OfferedSelect, offered_layer
 from p4xos.chunnels.places import Place, host_name, new_process_name, socket_directory
+from p4xos.chunnels.policies import operators_policy
 from p4xos.chunnels.stack import Layer, Node
 from p4xos.chunnels.view import NO_DISCOVERY, View
 
@@ -50,7 +51,7 @@ class Runtime:
     def __init__(
         self,
         *,
-        policy: Policy = default_policy,
+        policy: Policy | None = None,
         discovery: str | Path | None = None,
         site: str = "",
         optimize: bool = True,
@@ -60,14 +61,17 @@ class Runtime:
         """A runtime with what is built in and installed.
 
         Args:
-          policy: the operator's choice among what fits.
+          policy: the operator's choice among what fits; None: see `policies`.
           discovery: the socket of the discovery service; None: what DISCOVERY_VARIABLE names.
           site: a name that machines of one local network share.
           optimize: whether stacks are made cheaper where nothing is lost by it.
           meter: whether messages are counted at each layer.
           builtin: whether the implementations of this package, and of installed ones, are there.
+
+        Raises:
+          ValueError: the environment names a policy that is none.
         """
-        self.policy = policy
+        self.policy = policy or operators_policy()
         self.optimize = optimize
         self.meter = meter
         self.sockets: Path | None = None

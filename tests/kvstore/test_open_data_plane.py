@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MethodType
 from typing import NoReturn
 
 import pytest
+import trio
 
 from kvstore.machine import KvStateMachine
 from kvstore.node import LOG, attached
 from kvstore.status import described
 from kvstore.store import Store
-from p4xos import inquiries, planes, watching
+from p4xos import inquiries, node, planes, watching
 from p4xos.application import OneByOne
 from p4xos.chunnels import GroupEndpoint, NoAgreement, Runtime, ordered_mcast
 from p4xos.chunnels.choosing import Candidate, Policy, default_policy
+from p4xos.chunnels.group import starting
+from p4xos.chunnels.policies import POLICY_VARIABLE
 from p4xos.chunnels.stack import Chunnel, Ordered
-from p4xos.config import Cluster, ConfigError
+from p4xos.config import Cluster, ConfigError, RoleName
 from p4xos.node import Node
 from p4xos.planes import OnThisNetwork
 from p4xos.wire import Frame
@@ -102,6 +106,63 @@ async def test_roles_of_other_processes_choose_for_themselves(cluster: Cluster) 
     with Node(apart, "n2", apart.members_of("n2")[:1]).open() as alone:
         line = inquiries.described({"n2": alone.status()})["n2"]
     assert line.startswith("acceptor 0 on registers, not on card: there is no card")
+
+
+def alone(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, role: RoleName, policy: str = ""
+) -> dict[str, object]:
+    """The status of one role in a process of its own, as its verb starts it."""
+    told: list[dict[str, object]] = []
+
+    def run_main(main: Callable[..., Awaitable[None]], *arguments: object, **_: object) -> None:
+        trio.run(main, *arguments)
+
+    async def until_signalled(run: MethodType) -> None:
+        assert isinstance(run.__self__, Node)
+        told.append(run.__self__.status())
+
+    monkeypatch.setattr(node, "run_main", run_main)
+    monkeypatch.setattr(node, "until_signalled", until_signalled)
+    monkeypatch.setenv(POLICY_VARIABLE, policy)
+    starting.run_role(cluster, role, 0)
+    return told[0]
+
+
+def only_numpy(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    return [each for each in candidates if each.name == "numpy"]
+
+
+@pytest.mark.parametrize("role", ["acceptor", "coordinator"])
+def test_a_role_of_its_own_process_negotiates_as_a_node_does(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    role: RoleName,
+) -> None:  # fmt: skip
+    caplog.set_level("INFO")
+    status = alone(cluster, monkeypatch, role)
+    assert status["data_planes"] == {f"{role} 0": "registers"}
+    reason = "priority 2; also possible: numpy (1); not card: there is no card"
+    assert status["log"]["layers"] == [  # type: ignore[index]  # plain data
+        {"type": "ordered_mcast", "implementation": "registers", "ends": "all members",
+         "reason": reason}
+    ]  # fmt: skip
+    assert f"{role} 0 to the group of node n1\n  ordered_mcast  registers" in caplog.text
+
+
+def test_a_role_of_its_own_process_keeps_to_the_policy(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = f"{__name__}:only_numpy"
+    status = alone(cluster, monkeypatch, "acceptor", policy)
+    assert status["data_planes"] == {"acceptor 0": "numpy"}
+    (layer,) = status["log"]["layers"]  # type: ignore[index]  # plain data
+    assert layer["reason"] == (
+        "the only one that fits; not card (server): the policy forbids it; "
+        "not registers (server): the policy forbids it"
+    )
+    # Where nothing that the policy allows is left open, it does not start.
+    cards = replace(cluster, data_plane="open_to_cards")
+    with pytest.raises(NoAgreement, match="the policy forbids it"):
+        alone(cards, monkeypatch, "acceptor", policy)
 
 
 async def test_the_operators_policy_decides(cluster: Cluster) -> None:

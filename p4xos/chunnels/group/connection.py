@@ -345,10 +345,7 @@ class GroupEndpoint(Generic[T]):
         """
         assert node.application is not None, "a member has a learner"
         replica = node.application.replica
-
-        def explain() -> Explanation:
-            choice, _ = self._agree([members.described(node)])
-            return self._explained(choice, f"node {node.name}", node.moves.declined)
+        explain = self.explaining(node)
 
         def carried() -> tuple[Kind, LayerMetrics]:
             """As the node counts it anyway: nothing stands between that could."""
@@ -359,14 +356,27 @@ class GroupEndpoint(Generic[T]):
             found.received = replica.learner.counters["delivered"]
             return Kind(self.name, MEMBER, ORDERED_MCAST, running), found
 
+        self.runtime.tally.attach(carried)
+        return AttachedGroup(node.application, explain)
+
+    def explaining(self, node: Node) -> Callable[[], Explanation]:
+        """What runs the group now, and why, as a node of this process has it that is open.
+
+        Raises:
+          NoAgreement: the node cannot do what is asked.
+        """
+
+        def explain() -> Explanation:
+            choice, _ = self._agree([members.described(node)])
+            return self._explained(choice, f"node {node.name}", node.moves.declined)
+
         name = node.cluster.data_plane
         left_open = () if node.moves.planes else planes.among(name)
         if left_open:  # the roles are in other processes, and each chooses for itself
             first = f"the first of {', '.join(left_open)} that it can have"
             self._reasons[name] = f"it leaves open what runs it: each role takes {first}"
         explain()  # which raises where it will not do
-        self.runtime.tally.attach(carried)
-        return AttachedGroup(node.application, explain)
+        return explain
 
     # Negotiation ---------------------------------------------------------------------------------
 
