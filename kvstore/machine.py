@@ -222,6 +222,10 @@ class KvStateMachine:
         """As `StateMachine.sync`."""
         return self.store.sync()
 
+    def sync_beside(self) -> int:
+        """As `SyncingBeside.sync_beside`."""
+        return self.store.sync()
+
     def write_out(self) -> None:
         """As `WritingOut.write_out`."""
         self.store.write_out()

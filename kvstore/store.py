@@ -96,7 +96,8 @@ class Store:
         self.cluster = cluster
         self.clock = clock
         self._prepare()
-        self._writing_out = threading.Lock()  # RocksDB must not be closed in the middle of it
+        # RocksDB must not be closed in the midst of either.
+        self._writing_out, self._syncing = threading.Lock(), threading.Lock()
         try:
             condemned = generations.condemned(directory)
             if condemned is not None:
@@ -323,19 +324,22 @@ class Store:
     def sync(self) -> int:
         """Makes what is applied durable, by one fsync; returns the instance it is durable through.
 
+        A worker thread may call it at any time.
+
         Raises:
           StoreError: the fsync failed. Nothing since the last one may be counted on.
         """
-        through = self._applied
-        if through > self._synced:
-            try:
-                self._log.sync()
-                if self._reached is not None:
-                    self._reached.write(through)
-            except Exception as error:
-                raise StoreError(self.directory, explain(error)) from error
-            self._synced = through
-        return through
+        with self._syncing:
+            through = self._applied  # what is written while it lasts is not counted on
+            if through > self._synced:
+                try:
+                    self._log.sync()
+                    if self._reached is not None:
+                        self._reached.write(through)
+                except Exception as error:
+                    raise StoreError(self.directory, explain(error)) from error
+                self._synced = through
+            return through
 
     def write_out(self) -> None:
         """Writes tables of what is only in memory and RocksDB's log, so that `snapshot` is quick.
@@ -403,12 +407,12 @@ class Store:
             generations.mark(self.directory, incoming)
         except OSError as error:
             raise StoreError(self.directory, explain(error)) from error
-        with self._writing_out:
+        with self._writing_out, self._syncing:
             self._database.close()
-        self._live = incoming
-        self._open(incoming)
-        self._reset()
-        self._load_meta(fresh=False)
+            self._live = incoming
+            self._open(incoming)
+            self._reset()
+            self._load_meta(fresh=False)
         generations.drop_others(self.directory, incoming)
 
     @classmethod

@@ -132,6 +132,18 @@ class WritingOut(Protocol):
 
 
 @runtime_checkable
+class SyncingBeside(Protocol):
+    """A state machine that batches can be applied to while its disk is waited for."""
+
+    def sync_beside(self) -> int:
+        """As `StateMachine.sync`, of what was applied when it was called, by a worker thread.
+
+        One call at a time; everything else of the machine may be called meanwhile.
+        """
+        ...
+
+
+@runtime_checkable
 class Verifying(Protocol):
     """A state machine that can tell whether a snapshot is whole before it is installed."""
 
