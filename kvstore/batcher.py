@@ -27,8 +27,8 @@ LONG_BYTES = 8 << 20
 """Of long runs that the log has at a time, save a single larger one: the largest value, or many of
 hundreds of KiB, so that none of them waits for a round trip with nothing on the way."""
 
-Run = tuple[Connection, list[bytes]]
-"""A client's packed commands."""
+Run = tuple[list[Connection], list[bytes]]
+"""A client's packed commands; or one command of each of some clients, which fit into a value."""
 
 
 class WriteBatcher:
@@ -65,7 +65,8 @@ class WriteBatcher:
         """A value is to be proposed though no run waits: its stamp moves log time."""
         self.command_bytes_max: int = log.max_command_bytes - VALUE_OVERHEAD_BYTES
         """The longest packed command that can travel."""
-        self._most = min(RUN_BYTES, self.command_bytes_max)
+        self.short_bytes = min(RUN_BYTES, self.command_bytes_max)
+        """The longest run that may share a value with others."""
         self._log = log
         self._counters = counters
         self._watch = watch
@@ -91,7 +92,7 @@ class WriteBatcher:
           0; or the bytes of the first command when that is too long to travel: it is dropped.
         """
         packed = pack_commands(run, connection.client.database)
-        most = self._most
+        most = self.short_bytes
         if sum(map(len, packed)) > most:
             size = count = 0
             for item in packed:
@@ -106,10 +107,20 @@ class WriteBatcher:
         connection.outstanding = len(packed)
         if len(packed) == 1 and len(packed[0]) > most:
             connection.run_bytes = len(packed[0])
-            self._long.append((connection, packed))
+            self._long.append(([connection], packed))
         else:
-            self._short.append((connection, packed))
+            self._short.append(([connection], packed))
         return 0
+
+    def add_each(self, connections: list[Connection], commands: list[Command]) -> None:
+        """Packs a command of each of these clients, for database 0, none over `short_bytes`."""
+        packed = pack_commands(commands, 0)
+        if sum(map(len, packed)) <= self.short_bytes:
+            self._short.append((connections, packed))
+        else:
+            self._short += [
+                ([connection], [item]) for connection, item in zip(connections, packed, strict=True)
+            ]
 
     def propose(self) -> None:
         """Proposes all waiting runs in as few values as they fill; keeps what is not taken."""
@@ -118,16 +129,26 @@ class WriteBatcher:
         if not self._long_refused:
             self._propose_long()
         for runs in (self._short, self._long):
-            for connection, _ in runs:
-                if not connection.blocked:
-                    connection.blocked = True
-                    self._watch(connection)
+            for connections, _ in runs:
+                for connection in connections:
+                    if not connection.blocked:
+                        connection.blocked = True
+                        self._watch(connection)
 
     def drop(self, connection: Connection) -> None:
         """A client has gone: what the log has not been given of it is given up."""
+
+        def without(run: Run) -> Run:
+            if connection not in run[0]:
+                return run
+            if len(run[0]) == 1:
+                return [], []
+            at = run[0].index(connection)
+            return run[0][:at] + run[0][at + 1 :], run[1][:at] + run[1][at + 1 :]
+
         if connection.blocked:
-            self._short = [run for run in self._short if run[0] is not connection]
-            self._long = deque(run for run in self._long if run[0] is not connection)
+            self._short = [run for run in map(without, self._short) if run[0]]
+            self._long = deque(run for run in map(without, self._long) if run[0])
 
     def _long_may_go(self) -> bool:
         if not self._long:
@@ -178,9 +199,10 @@ class WriteBatcher:
 
     def _taken(self, tickets: Sequence[int], owners: Sequence[Sequence[Run]]) -> None:
         for ticket, runs in zip(tickets, owners, strict=True):
-            self._tickets[ticket] = [connection for connection, _ in runs]
-            self._counters["writes_proposed"] += len(runs)
-            for connection, _ in runs:
+            connections = [connection for run in runs for connection in run[0]]
+            self._tickets[ticket] = connections
+            self._counters["writes_proposed"] += len(connections)
+            for connection in connections:
                 if connection.blocked:
                     connection.blocked = False
                     self._watch(connection)
@@ -191,7 +213,7 @@ class WriteBatcher:
         A long value travels in fragments that fill their instances: runs packed into values of
         one instance each would leave a part of each empty, and be delivered one by one.
         """
-        most = self._most
+        most = self.short_bytes
         values: list[bytes] = []
         owners: list[list[Run]] = []
         packed: list[bytes] = []

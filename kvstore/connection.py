@@ -52,7 +52,7 @@ class Connection:
     __slots__ = (
         "_sent", "_unfinished_bytes", "backlog", "backlog_bytes", "blocked", "burdens", "client",
         "closed", "ended", "held", "last_words", "mask", "out", "outstanding", "parked", "parser",
-        "reads", "run_bytes", "sock", "started", "unsent",
+        "reads", "run_bytes", "simple", "sock", "started", "unsent",
     )
 
     def __init__(
@@ -93,6 +93,8 @@ class Connection:
         self.last_words = b""
         """Sent behind all replies once `ended`."""
         self.closed = False
+        self.simple = False
+        """`is_simple` was true, and nothing but a run of one command has begun since."""
         self.mask = select.EPOLLIN
 
     def receive(self) -> bool:
@@ -103,9 +105,14 @@ class Connection:
             return True
         except OSError:
             return False
+        self.take(chunk)
+        return True
+
+    def take(self, chunk: bytes) -> None:
+        """Appends the commands that these bytes complete to the backlog; none: the end."""
         if not chunk:
             self.ended = True
-            return True
+            return
         parser = self.parser
         got = parser.feed(chunk)
         if got:
@@ -120,7 +127,6 @@ class Connection:
         if parser.error is not None:
             self.ended = True
             self.last_words = error_bytes(f"ERR Protocol error: {parser.error}")
-        return True
 
     def next_run(self) -> Run:
         """Answers connection commands at the head of the backlog, then takes a run off it.
@@ -274,6 +280,20 @@ class Connection:
             return False
         self.unsent, self._sent = (b"", 0) if sent == len(data) else (data, sent)
         return True
+
+    def is_simple(self) -> bool:
+        """Whether it sends one command at a time, and nothing of it is open (`kvstore.crowd`)."""
+        client = self.client
+        return (
+            self.started is not None
+            and self.started[2] == 1
+            and not (self.outstanding or self.backlog or self.out or self.unsent or self.reads)
+            and self.mask == select.EPOLLIN
+            and not (self.ended or self.closed or self.held or self.burdens)
+            and self.parser.idle
+            and type(self.sock) is socket.socket
+            and client.is_plain()
+        )
 
     def let_go(self) -> None:
         """Holds nothing any more: a batch under way may still name a connection that is closed."""

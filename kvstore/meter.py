@@ -7,7 +7,8 @@ the run is taken, one when it is answered, one bucket, and a count in C of its t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from p4xos.histogram import Histogram
 if TYPE_CHECKING:
     from kvstore.commands.client import Client
     from kvstore.commands.table import Entry
+    from kvstore.connection import Connection
     from kvstore.resp import Command
 
 _LONG_BYTES = 4096
@@ -27,6 +29,11 @@ _LONG_BYTES = 4096
 def _cut(command: Sequence[bytes]) -> tuple[bytes, ...]:
     """A command as the slow log keeps it; a long one is cut already, and a tuple."""
     return command if isinstance(command, tuple) else shown(command)
+
+
+def _began(connection: Connection) -> float:
+    assert connection.started is not None, "a run that ends was started"
+    return connection.started[0]
 
 
 Started = tuple[float, Sequence[bytes], int, Histogram]
@@ -74,6 +81,23 @@ class Meter:
             self.slowlog.note(
                 took_s, _cut(first), count - 1, address=client.address, name=client.name
             )
+
+    def finish_each(self, connections: Iterable[Connection]) -> None:
+        """The answers of runs of one command each are there, all of them reads, or all writes."""
+        now = perf_counter()
+        for at, group in groupby(connections, _began):
+            took_s = now - at
+            alike = list(group)
+            first = alike[0].started
+            assert first is not None, "a run that ends was started"
+            first[3].observe(took_s, len(alike))
+            if took_s >= self.slowlog.threshold_s:
+                for connection in alike:
+                    started, client = connection.started, connection.client
+                    assert started is not None, "a run that ends was started"
+                    self.slowlog.note(
+                        took_s, _cut(started[1]), address=client.address, name=client.name
+                    )
 
     def answered_at_once(
         self, entry: Entry, command: Command, began: float, client: Client

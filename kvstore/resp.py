@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -288,6 +289,30 @@ class ChunkReader:
             return commands if all(commands) else [*filter(None, commands)], len(chunk)
         return _verified(commands, chunk)
 
+    def read_each(self, chunks: list[bytes]) -> list[Command] | None:
+        """The commands of many connections, each of which sent one and nothing else.
+
+        Args:
+          chunks: one of each connection, which begins with a command; not empty.
+
+        Returns:
+          A command for each chunk; None: that is not what they hold, or not for hiredis.
+        """
+        together = b"".join(chunks)
+        if _allocates_much(together, _arrays(together)):
+            return None
+        reader = self._reader
+        reader.feed(together)
+        commands: list[Any] = []
+        with suppress(Exception):  # hiredis' own, or unhashable keys of a map
+            commands.extend(iter(reader.gets, False))
+        # What a client sends may end in the midst of a command, and what the next one sends go on
+        # with it: each command is compared with the bytes of its own connection.
+        if all(commands) and _encoded(commands) == chunks:
+            return commands
+        self._reader = hiredis.Reader()  # it may hold the begin of something
+        return None
+
 
 def _arrays(chunk: bytes) -> int:
     """How many arrays a chunk holds, if nothing in it looks like anything else that has parts.
@@ -363,6 +388,11 @@ class CommandParser:
     def buffered_bytes(self) -> int:
         """What is held of an unfinished command."""
         return self._plain.buffered_bytes
+
+    @property
+    def idle(self) -> bool:
+        """The next byte begins a command, of a client that need not be bounded as a newcomer."""
+        return self._plain_idle and not self._plain.newcomer and self.error is None
 
     def bound(self, *, newcomer: bool) -> None:
         """Sets the bounds of a client that has not authenticated, or of one that has."""

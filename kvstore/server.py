@@ -3,6 +3,7 @@
 A turn: take what epoll has; read every ready socket once; answer connection commands; gather the
 runs of all clients; propose all writes in one call, ask for one read index for all reads; send
 each client's replies with one call. Load makes its own batches, and an idle server does nothing.
+Clients that send one command at a time go through this all together (`kvstore.crowd`).
 
 Replies of writes come by `KvStateMachine`, those of reads by the log's callback, both inside the
 node's own turn, and are sent there and then. What those replies let a client do next (its backlog)
@@ -29,6 +30,7 @@ from kvstore.commands.client import Client, Section, ServerFacts
 from kvstore.commands.table import Entry
 from kvstore.commands.transactions import add_watched
 from kvstore.connection import Connection, Run
+from kvstore.crowd import Crowd, Read, answer
 from kvstore.keyspace import NeedsTime
 from kvstore.limits import Limits
 from kvstore.listening import listen
@@ -150,6 +152,7 @@ class KvServer:
         self._time = TimeKeeper(self.store, self._batcher, machine.origin, self._wake_up)
         self.burden = Burden(self.counters, self._watch, self._close)
         self._chunks = ChunkReader()
+        self._crowd = Crowd(self._chunks, self._batcher, self.meter, self.counters)
         self._connections: dict[int, Connection] = {}
         self._next_id = 1
         self._ready: list[Connection] = []
@@ -261,6 +264,9 @@ class KvServer:
             self._listeners.resume()
         connections, newcomers = self._connections, self.admission.newcomers
         self.admission.begin_turn()
+        crowd: list[Connection] = []
+        # What a pause holds, monitors are shown and a node that stops refuses is for `_go_on`.
+        may_crowd = not (self._paused_until or self._monitors or self._stopping)
         for descriptor, events in self._epoll.poll(0, EVENTS):
             connection = connections.get(descriptor)
             if connection is None:
@@ -269,6 +275,11 @@ class KvServer:
                 elif descriptor in self._listeners:
                     self._accept(descriptor)
                 continue
+            if connection.simple and may_crowd and events == select.EPOLLIN and (
+                not connection.outstanding
+            ):
+                crowd.append(connection)
+                continue
             if events & select.EPOLLOUT:
                 self._drained(connection)
             if events & ~select.EPOLLOUT and not connection.closed:
@@ -276,6 +287,12 @@ class KvServer:
                     self._receive_newcomer(connection, events)
                 else:
                     self._receive(connection, events)
+        for connection, chunk in self._crowd.receive(crowd) if crowd else ():
+            if chunk is None:
+                self._lost(connection)
+            else:
+                connection.take(chunk)
+                self._received(connection)
         ready, self._ready = [*self._held, *self._ready], []
         self._held.clear()
         for connection in ready:
@@ -335,16 +352,25 @@ class KvServer:
 
     def _receive(self, connection: Connection, events: int) -> None:
         if not connection.receive() or (connection.ended and events & select.EPOLLHUP):
-            sock = connection.sock
-            if isinstance(sock, TlsSocket) and not sock.established:
-                self.admission.turned_away(
-                    "tls_handshakes_failed", connection.client.address,
-                    f"its TLS handshake failed: {sock.failure or 'it went away'}",
-                )  # fmt: skip
-            else:
-                self.counters["connections_lost"] += 1
-            self._close(connection)
-            return
+            self._lost(connection)
+        else:
+            self._received(connection)
+
+    def _lost(self, connection: Connection) -> None:
+        """A client went away in the midst of something."""
+        sock = connection.sock
+        if isinstance(sock, TlsSocket) and not sock.established:
+            self.admission.turned_away(
+                "tls_handshakes_failed", connection.client.address,
+                f"its TLS handshake failed: {sock.failure or 'it went away'}",
+            )  # fmt: skip
+        else:
+            self.counters["connections_lost"] += 1
+        self._close(connection)
+
+    def _received(self, connection: Connection) -> None:
+        """What a client sent is in its backlog: goes on with it."""
+        connection.simple = False
         if connection.parser.error is not None:
             self.counters["protocol_errors"] += 1
             if connection.parser.error == NOT_TLS:
@@ -470,12 +496,17 @@ class KvServer:
 
     def _request_reads(self) -> None:
         """Asks for one read index for all reads that have arrived."""
-        if not self._reads:
+        if not (self._reads or self._crowd.reads):
             return
         batch, self._reads = self._reads, []
+        crowd = self._crowd.take_reads()
         self.counters["reads_requested"] += 1
 
         def answer(error: NoQuorum | None) -> None:
+            if error is None:
+                self._read_crowd(crowd)
+            else:
+                batch.extend((connection, [read]) for connection, read in crowd)
             made = 0
             for connection, run in batch:
                 if connection.closed:
@@ -541,6 +572,25 @@ class KvServer:
         self.meter.finish(connection.started, client)
         return size
 
+    def _read_crowd(self, reads: Sequence[Read]) -> None:
+        """Runs reads of simple clients on the local store, and answers them there and then."""
+        keyspace = self.store.readers[0]
+        keyspace.moment = self.store.clock()
+        answered: list[Connection] = []
+        for connection, read in reads:
+            if connection.closed:
+                continue
+            entry, command = read
+            try:
+                reply = encode(entry.handler(keyspace, command), connection.client.protocol)
+            except Exception:  # the general way meets it again, and knows each
+                self._read(connection, [read])
+                continue
+            answered.append(connection)
+            if not answer(connection, reply):
+                self._send(connection)
+        self.meter.finish_each(answered)
+
     def _read_late(self) -> None:
         """Runs the reads whose time has come."""
         for connection, run, _, _ in self._time.take_ready():
@@ -551,13 +601,19 @@ class KvServer:
         """Hands the replies of one value to the connections whose runs it holds."""
         position = 0
         dirty = self._dirty
+        answered: list[Connection] = []
         for connection in self._batcher.owners(ticket):
             end = position + connection.outstanding
-            if not connection.closed:
+            if connection.simple:
+                answered.append(connection)
+                if not answer(connection, encode(replies[position], connection.client.protocol)):
+                    dirty.append(connection)
+            elif not connection.closed:
                 connection.complete(replies[position:end])
                 self.meter.finish(connection.started, connection.client)
                 dirty.append(connection)
             position = end
+        self.meter.finish_each(answered)
 
     def _unknown(self, tickets: Sequence[int], error: P4xosError) -> None:
         """Tells the clients of these values that nobody knows what became of them."""
@@ -589,6 +645,7 @@ class KvServer:
             self._send(connection)
             if connection.backlog and not connection.outstanding and not connection.closed:
                 self._ready.append(connection)
+            connection.simple = connection.is_simple()
 
     def _send(self, connection: Connection) -> None:
         if connection.client.asleep_until and connection not in self._held:
@@ -640,7 +697,7 @@ class KvServer:
         """Closes a connection; a run of its that is under way ends without a reply."""
         if connection.closed:
             return
-        connection.closed = True
+        connection.closed, connection.simple = True, False
         descriptor = connection.sock.fileno()
         del self._connections[descriptor]
         if self._epoll is not None:

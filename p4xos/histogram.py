@@ -23,10 +23,10 @@ class Histogram:
         self.sum = 0.0
         """Of all durations, in seconds."""
 
-    def observe(self, seconds: float) -> None:
-        """Counts a duration."""
-        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
-        self.sum += seconds
+    def observe(self, seconds: float, count: int = 1) -> None:
+        """Counts a duration, of so many that took it alike."""
+        self.counts[bisect_left(BOUNDS_S, seconds)] += count
+        self.sum += seconds * count
 
     @property
     def count(self) -> int:

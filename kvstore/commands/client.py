@@ -107,6 +107,13 @@ class Client:
         self.muted = 0
         self.monitoring = False
 
+    def is_plain(self) -> bool:
+        """Whether it works on database 0, may run all, and its next command is run and answered."""
+        return not (
+            self.database or self.view or self.asked or self.transaction or self.execution
+            or self.closing or self.muted or self.asleep_until or self.monitoring
+        )  # fmt: skip
+
     @property
     def host(self) -> str:
         """Its address without the port."""

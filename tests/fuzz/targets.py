@@ -518,6 +518,16 @@ def resp_requests(random: Random) -> None:
     assert CommandParser(_CHUNKS).feed(b"*1\r\n$4\r\nPING\r\n") == [[b"PING"]]
 
 
+@target(weight=10)
+def resp_crowd(random: Random) -> None:
+    """Of many clients each command is its own, and nothing of theirs is left for the next."""
+    chunks = [mutated(random, _REQUESTS) or b"*" for _ in range(random.choice((1, 2, 8)))]
+    chunks += [b"*1\r\n$4\r\nPING\r\n"] * random.choice((0, 1, 8))
+    found = _CHUNKS.read_each(chunks)
+    assert found is None or [([each], None) for each in found] == [*map(_plain, chunks)]
+    assert _CHUNKS.read_each([b"*1\r\n$4\r\nPING\r\n"]) == [[b"PING"]]
+
+
 _REPLIES = [
     b"+OK\r\n", b"-ERR no\r\n", b":5\r\n", b"$3\r\nabc\r\n", b"*2\r\n:1\r\n$-1\r\n", b"_\r\n",
     b"#t\r\n", b",1.5\r\n", b"%1\r\n+a\r\n:1\r\n", b"~1\r\n:1\r\n", b"=7\r\ntxt:abc\r\n",

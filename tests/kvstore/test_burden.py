@@ -137,7 +137,7 @@ async def test_long_commands_of_a_client_that_has_gone_are_given_up(
         while len(running.server._batcher._long) < 2:
             await trio.sleep(0.01)
     assert running.server._batcher.in_flight == 1, "one of these at a time"
-    waiting = running.server._batcher._long[0][0]
+    waiting = running.server._batcher._long[0][0][0]
     running.server._close(waiting)
     assert len(running.server._batcher._long) == 1
     running.log.release()

@@ -116,6 +116,31 @@ def test_the_guard_swallowed_by_an_unfinished_value_is_no_command() -> None:
     assert parse([b"*1\r\n$30\r\n", b"x" * 30 + b"\r\n"]) == ([[b"x" * 30]], None)
 
 
+@given(st.lists(array | oddity | st.binary(max_size=8), min_size=1, max_size=8))
+def test_commands_of_many_connections_are_theirs(chunks: list[bytes]) -> None:
+    """Read together if each chunk is a command, and else not at all: none goes to a neighbour."""
+    alone = [plainly(chunk) for chunk in chunks]
+    whole = all(
+        len(commands) == 1 and error is None and pack(*commands[0]) == chunk
+        for (commands, error), chunk in zip(alone, chunks, strict=True)
+    )
+    found = CHUNKS.read_each(chunks)
+    assert found == ([commands[0] for commands, _ in alone] if whole else None)
+    assert CHUNKS.read_each([pack(b"GET", b"k")]) == [[b"GET", b"k"]]
+
+
+def test_a_command_that_a_neighbour_goes_on_with_is_not_read() -> None:
+    for begun in (b"=", b"*", b"*1\r", b"*2\r\n$3\r\nGET\r\n"):
+        assert CHUNKS.read_each([begun]) is None
+        assert CHUNKS.read_each([pack(b"GET", b"k")]) == [[b"GET", b"k"]]
+    halves = [b"*1\r\n$4\r\nPI", b"NG\r\n*1\r\n$4\r\nPING\r\n"]
+    assert CHUNKS.read_each(halves) is None
+    # As many commands as chunks, and the first has swallowed a stranger's.
+    stolen = pack(b"SET", b"mine", pack(b"GET", b"yours"))
+    cut_short = stolen[: stolen.index(pack(b"GET", b"yours"))]
+    assert CHUNKS.read_each([cut_short, pack(b"GET", b"yours"), b"\r\n" + pack(b"PING")]) is None
+
+
 @pytest.mark.parametrize(
     ("stream", "error"),
     [

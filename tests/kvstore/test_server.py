@@ -127,13 +127,13 @@ async def test_what_arrives_together_is_packed_together(running: Running) -> Non
     connections = [Connection(sock, client_of(server), server._chunks) for sock in pairs(3)]
     batcher = server._batcher
     batcher._short = [
-        (connection, pack_commands([[b"SET", b"k", b"%d" % number]], 0))
+        ([connection], pack_commands([[b"SET", b"k", b"%d" % number]], 0))
         for number, connection in enumerate(connections)
     ]
     values, owners = batcher._fill_values()
     commands = [split_value(value)[2] for value in values]
     assert [[words[2] for words in group] for group in commands] == [[b"0", b"1", b"2"]]
-    assert [[run[0] for run in runs] for runs in owners] == [connections]
+    assert [[run[0][0] for run in runs] for runs in owners] == [connections]
     batcher._short = []
     for connection in connections:
         connection.sock.close()
