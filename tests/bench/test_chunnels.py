@@ -20,7 +20,7 @@ def test_costs_are_taken(tmp_path: Path) -> None:
     for kind in ("that hands on", "of two functions"):
         assert asked[f"a no-op layer {kind}, one by one"].at_most == 0.3
     assert asked["ordered_mcast beside the client"].at_least == 0.95
-    assert len(taken) == 13
+    assert len(taken) == 14
 
 
 def series(taken: list[Sample | Point]) -> dict[str, list[Point]]:
