@@ -39,4 +39,6 @@ async def main(verb: str, where: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     trio.run(main, sys.argv[1], sys.argv[2])

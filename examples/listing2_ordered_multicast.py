@@ -54,4 +54,6 @@ async def main(file: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     trio.run(main, sys.argv[1])

@@ -110,4 +110,6 @@ async def main(one: str, two: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     trio.run(main, sys.argv[1], sys.argv[2])

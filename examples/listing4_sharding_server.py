@@ -69,4 +69,6 @@ async def serve(
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     trio.run(serve, ("127.0.0.1", int(sys.argv[1])))

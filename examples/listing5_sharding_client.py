@@ -43,4 +43,6 @@ async def main(addr: str, key: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     trio.run(main, sys.argv[1], sys.argv[2])

@@ -160,6 +160,8 @@ def _reconfigure(flags: argparse.Namespace) -> None:
 def _discovery(flags: argparse.Namespace) -> None:
     from p4xos.chunnels.discovery import process
 
+    if flags.json and not flags.show:
+        raise ValueError("--json is for --show: the service itself writes a log (--log-format)")
     if flags.show:
         arguments.print_data(process.show(flags.socket), flags.json)
     else:

@@ -57,6 +57,7 @@ async def connected(
     timeout: float,
 ) -> AsyncIterator[Connection[Any]]:
     """See `Endpoint.connect`."""
+    _check(to)
     wanted = Wanted(name, nodes, runtime, to, timeout)
     until = trio.current_time() + timeout
     pause = TRY_AGAIN_S
@@ -220,13 +221,41 @@ async def _addresses(wanted: Wanted, view: View) -> list[Address]:
             return _resolved(wanted, to, view)
         to = (literal[1], int(literal[2]))
     found: list[Address] = []
+    problem: OSError | None = None
     for host, port in _pairs(to):
-        for *_, address in await trio.socket.getaddrinfo(
-            host, port, family=socket.AF_INET, type=socket.SOCK_DGRAM
-        ):
-            found.append((str(address[0]), int(address[1])))
-            break
+        try:
+            for *_, address in await trio.socket.getaddrinfo(
+                host, port, family=socket.AF_INET, type=socket.SOCK_DGRAM
+            ):
+                found.append((str(address[0]), int(address[1])))
+                break
+        except socket.gaierror as error:
+            problem = socket.gaierror(error.errno, f"{host}: {error.strerror}; check the name")
+    if not found and problem is not None:
+        raise problem
     return found
+
+
+def _check(to: str | Address | Sequence[Address]) -> None:
+    """Refuses what can be no address, before anybody is asked.
+
+    Raises:
+      ValueError: it names it.
+    """
+    if not isinstance(to, str):
+        pairs = _pairs(to)
+    elif (literal := _ADDRESS.fullmatch(to)) is not None:
+        pairs = [(literal[1], int(literal[2]))]
+    elif ":" in to or not to:
+        raise ValueError(
+            f'"{to}" is neither HOST:PORT (IPv4, or a host\'s name) nor a name that was announced: '
+            "those have no colon"
+        )
+    else:
+        return
+    for host, port in pairs:
+        if not 0 < port < 1 << 16:
+            raise ValueError(f"the port of {host}:{port} is not within 1 and 65535")
 
 
 def _pairs(to: Address | Sequence[Address]) -> Sequence[Address]:

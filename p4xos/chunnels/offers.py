@@ -25,6 +25,8 @@ OPTIONS_MAX = 8
 """Of one choice."""
 DEPTH_MAX = 4
 KEYS_MAX = 16
+AMOUNT_MAX = 1 << 40
+"""Of a resource: all that a discovery service may hold of one adds up to less than 63 bits."""
 TEXT_MAX = 128
 _LAYER, _SELECT = 0, 1
 _ENDS = tuple(Ends)
@@ -241,6 +243,6 @@ def amounts_untrusted(value: object) -> dict[str, int]:
     if not isinstance(value, dict) or len(value) > KEYS_MAX:
         raise BadPacket("amounts are a small map")
     found = {text_untrusted(key): integer_untrusted(each) for key, each in value.items()}
-    if any(each < 0 for each in found.values()):
-        raise BadPacket("an amount is negative")
+    if not all(0 <= each <= AMOUNT_MAX for each in found.values()):
+        raise BadPacket(f"an amount is not within 0 and {AMOUNT_MAX}")
     return found

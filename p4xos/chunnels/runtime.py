@@ -204,8 +204,10 @@ class Runtime:
         """Lets a server be found by a name, while the `async with` lasts.
 
         Raises:
-          ValueError: there is no discovery service that could know of it.
+          ValueError: there is no discovery service that could know of it, or it is no name.
         """
+        if ":" in name or not name:
+            raise ValueError(f'"{name}" cannot be announced: a name has no colon, and is not empty')
         if self.discovery is None:
             raise ValueError(
                 f"{name} cannot be announced: {NO_DISCOVERY.note}, or give Runtime(discovery=...)"

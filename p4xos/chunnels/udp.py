@@ -50,9 +50,10 @@ def open_socket(address: Address) -> socket.socket:
             opened.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
         opened.bind(address)
         opened.setblocking(False)
-    except OSError:
+    except OSError as error:  # which does not tell of what address
         opened.close()
-        raise
+        where = f"{address[0]}:{address[1]} (UDP)"
+        raise OSError(error.errno, error.strerror or str(error), where) from None
     return opened
 
 

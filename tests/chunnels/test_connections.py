@@ -152,6 +152,56 @@ async def test_a_third_of_all_datagrams_may_be_lost(monkeypatch: pytest.MonkeyPa
                 assert [await connection.receive() for _ in many] == many
 
 
+# Addresses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("to", "told"),
+    [
+        ("127.0.0.1:99999", "port of 127.0.0.1:99999 is not within 1 and 65535"),
+        (("127.0.0.1", 70000), "port of 127.0.0.1:70000 is not within"),
+        ([("127.0.0.1", 7000), ("127.0.0.1", 0)], "port of 127.0.0.1:0 is not within"),
+        ("127.0.0.1:seven", "neither HOST:PORT .* nor a name"),
+        ("[::1]:7000", "neither HOST:PORT"),
+        ("", "neither HOST:PORT"),
+        ([], "no address is given"),
+    ],
+)
+async def test_what_is_no_address_is_refused_before_anybody_is_asked(
+    to: str | tuple[str, int] | list[tuple[str, int]], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        async with endpoint("c", STACK).connect(to):
+            pass
+
+
+async def test_a_host_that_is_unknown_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of several the others are tried."""
+
+    async def found(host: str, *rest: object, **more: object) -> list[tuple[object, ...]]:
+        if host == "nobody":
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(0, 0, 0, "", (host, rest[0]))]
+
+    monkeypatch.setattr("p4xos.chunnels.connecting.trio.socket.getaddrinfo", found)
+    with pytest.raises(socket.gaierror, match="nobody: Name or service not known; check the name"):
+        async with endpoint("c", STACK).connect("nobody:7000"):
+            pass
+    async with (
+        patiently(),
+        endpoint("kv", STACK).serving(echo, ANYWHERE) as address,
+        endpoint("c", STACK).connect([("nobody", 7000), address]) as connection,
+    ):
+        await connection.send(OP)
+        assert await connection.receive() == OP
+
+
+async def test_an_address_in_use_is_named() -> None:
+    async with patiently(), endpoint("kv", STACK).serving(echo, ANYWHERE) as (host, port):
+        with pytest.raises(OSError, match=rf"in use: '{host}:{port} \(UDP\)'"):
+            await endpoint("kv", STACK).serve(echo, (host, port))
+
+
 # Errors ------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ from p4xos.chunnels.discovery.client import Discovery
 from p4xos.chunnels.discovery.service import InUse, Service
 from p4xos.chunnels.implementations import Implementation, implementation
 from p4xos.cli import main
+from p4xos.errors import BadPacket
 from p4xos.framing import FrameStream
 from tests.chunnels.messages import ANYWHERE, Op, echo, patiently
 
@@ -523,6 +524,10 @@ async def test_registering_needs_a_service() -> None:
         (["--show"], 1, "start one (p4xos discovery --socket"),
         (["--capacity", "many"], 2, "write NAME=COUNT, as in card.slots=4"),
         (["--capacity", "slots=-1"], 2, "write NAME=COUNT"),
+        (["--capacity", f"slots={1 << 41}"], 2, "at most 1099511627776"),
+        (["--capacity", "slots=1", "--capacity", "slots=2"], 2, "slots is given twice"),
+        (["--json"], 2, "--json is for --show"),
+        (["--state", "/nowhere/at/all"], 1, "/nowhere/at/all"),
     ],
 )
 def test_the_verb_says_what_is_wrong(
@@ -539,6 +544,77 @@ def test_a_socket_that_cannot_be_is_named(
     path = tmp_path / "no" / "such" / "d.sock"
     assert main(["discovery", "--socket", str(path)]) == 1
     assert str(path) in capsys.readouterr().err
+
+
+def test_what_is_no_socket_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    letter = tmp_path / "letter"
+    letter.write_text("dear reader")
+    for path in (letter, tmp_path):
+        assert main(["discovery", "--socket", str(path)]) == 1
+        assert f"{path}: there is something else already" in capsys.readouterr().err
+    assert letter.read_text() == "dear reader"
+    assert main(["discovery", "--socket", str(tmp_path / ("x" * 120))]) == 1
+    assert "at most 107 bytes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"version": 1}', '{"version": 1, "holds": {"x": {"kind": "?"}}}']
+)
+def test_a_damaged_file_of_what_lasts_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    state = tmp_path / "state"
+    state.write_text(text)
+    words = ["discovery", "--socket", str(tmp_path / "d.sock"), "--state", str(state)]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert f"{state} does not hold what is to be torn down" in told
+    assert state.read_text() == text
+
+
+async def test_a_disk_that_fails_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.sock"
+    async with serving(path) as service:
+
+        def full(self: Path, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        owner = Runtime(discovery=path)
+        async with owner.registered("crypt", "card", teardown=["true"]):
+            assert service.counters["not_stored"] == 1
+            assert "cannot be written" in caplog.text
+            monkeypatch.undo()
+            async with owner.registered("crypt", "other", teardown=["true"]):
+                assert len(json.loads((tmp_path / "d.sock.state").read_text())["holds"]) == 2
+
+
+async def test_killed_between_looking_and_claiming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be claimed is not used: the connection begins on what needs no leave."""
+    path = tmp_path / "d.sock"
+    stack = CRYPT | datagrams()
+    async with (
+        serving(path) as service, Runtime(discovery=path).registered(
+            "crypt", "card", parameters={"device": "card0"}, capacities={"card.slots": 9}
+        ),
+        endpoint("kv", stack, runtime=crypting(path)).serving(echo, ANYWHERE, announce="kv"),
+    ):
+
+        def gone(frame: object, *, trusted: bool) -> Hold:
+            raise BadPacket("as if it were killed: its connections end")
+
+        monkeypatch.setattr(service, "_to_hold_untrusted", gone)
+        async with endpoint("c", stack, runtime=crypting(path)).connect("kv") as connection:
+            await connection.send(b"x")
+            assert await connection.receive() == b"x"
+            assert connection.explain().implementation("crypt") == "soft"
+        monkeypatch.undo()
 
 
 async def test_the_verb_shows_what_a_running_service_knows(

@@ -10,6 +10,7 @@ import trio
 from p4xos import logs
 from p4xos.chunnels.discovery.client import Discovery
 from p4xos.chunnels.discovery.service import Service
+from p4xos.chunnels.offers import AMOUNT_MAX
 from p4xos.node import run_main, until_signalled
 
 
@@ -18,8 +19,13 @@ def capacities(words: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for word in words:
         name, _, count = word.partition("=")
-        if not name or not count.isdecimal():
-            raise ValueError(f"--capacity {word}: write NAME=COUNT, as in card.slots=4")
+        if not name or not count.isdecimal() or len(count) > 20 or int(count) > AMOUNT_MAX:
+            raise ValueError(
+                f"--capacity {word}: write NAME=COUNT, as in card.slots=4, with a count of at most "
+                f"{AMOUNT_MAX}"
+            )
+        if name in found:
+            raise ValueError(f"--capacity {name} is given twice; add both, and give it once")
         found[name] = int(count)
     return found
 

@@ -18,6 +18,7 @@ who runs the service, and from root. Bytes that are no request close their conne
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -65,6 +66,8 @@ UNSETTLED_S = 0.1
 WANTED_MAX = 64
 """Of one reservation."""
 SOCKET_MODE = 0o600
+PATH_BYTES_MAX = 107
+"""Of a Unix socket; the kernel's field has room for these and a zero."""
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -87,6 +90,16 @@ class NewerState(P4xosError):
         )
 
 
+class DamagedState(P4xosError):
+    """The file of what outlives the service cannot be read."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path} does not hold what is to be torn down ({why}): restore it, or remove it, and "
+            "tear down by hand what owners that were killed have set up"
+        )
+
+
 class Service:
     """One service; `run` serves."""
 
@@ -105,11 +118,12 @@ class Service:
         self.counters = dict.fromkeys(
             (
                 "connections", "bad_frames", "requests", "settled", "refused", "expired",
-                "teardowns", "failed_teardowns",
+                "teardowns", "failed_teardowns", "not_stored",
             ),
             0,
         )  # fmt: skip
         self._state = state or path.with_name(path.name + ".state")
+        self._unfinished = self._state.with_name(self._state.name + ".unfinished")
         self._connections = 0
         self._changed = trio.Event()
         self._stored = ""
@@ -120,13 +134,15 @@ class Service:
 
         Raises:
           InUse: another one serves there.
-          NewerState: the file is of a later release.
+          NewerState, DamagedState: the file is of a later release, or spoilt.
           OSError: the socket or the file cannot be had.
         """
         listener = self._bind()
         try:
             if self._state.exists():
                 self.book.restore(self._stored_holds(), trio.current_time())
+            self._unfinished.touch(SOCKET_MODE)  # who could not write it says so before it must
+            self._unfinished.unlink()
             listening = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -140,24 +156,35 @@ class Service:
 
     def _stored_holds(self) -> dict[str, Any]:
         """What the service before this one has left."""
-        stored = json.loads(self._state.read_text())
-        if stored["version"] != STATE_VERSION:
-            raise NewerState(self._state, stored["version"])
-        holds: dict[str, Any] = stored["holds"]
+        try:
+            stored = json.loads(self._state.read_text())
+            if stored["version"] != STATE_VERSION:
+                raise NewerState(self._state, stored["version"])
+            holds: dict[str, Any] = stored["holds"]
+            Book().restore(holds, 0.0)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedState(self._state, f"{type(error).__name__}: {error}") from None
         return holds
 
     def _bind(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with suppress(FileNotFoundError):
-                if stat.S_ISSOCK(self.path.lstat().st_mode):
-                    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                        try:
-                            probe.connect(str(self.path))
-                        except ConnectionRefusedError:
-                            self.path.unlink()  # of a service that was killed
-                        else:
-                            raise InUse(self.path)
+                if not stat.S_ISSOCK(self.path.lstat().st_mode):
+                    raise FileExistsError(
+                        errno.EEXIST, "there is something else already; name a file that is not"
+                    )
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    try:
+                        probe.connect(str(self.path))
+                    except ConnectionRefusedError:
+                        self.path.unlink()  # of a service that was killed
+                    else:
+                        raise InUse(self.path)
+            if len(os.fsencode(self.path)) > PATH_BYTES_MAX:
+                raise OSError(
+                    errno.ENAMETOOLONG, f"the path of a socket has at most {PATH_BYTES_MAX} bytes"
+                )
             before = os.umask(0o777 & ~SOCKET_MODE)
             try:
                 listener.bind(str(self.path))
@@ -214,12 +241,25 @@ class Service:
         """Something has changed: whoever watches is told, and what must last is written."""
         self._changed.set()
         self._changed = trio.Event()
-        lasting = json.dumps({"version": STATE_VERSION, "holds": self.book.lasting()})
+        lasting = self._lasting()
         if lasting != self._stored and (self.book.lasting() or self._state.exists()):
-            unfinished = self._state.with_name(self._state.name + ".unfinished")
-            unfinished.write_text(lasting)
-            unfinished.chmod(0o600)
-            unfinished.replace(self._state)
+            try:
+                self._store(lasting)
+            except OSError as error:
+                self.counters["not_stored"] += 1
+                log.error(
+                    "%s cannot be written: %s; until it can, what is held now is not torn down "
+                    "should this service be killed", self._state, error,
+                )  # fmt: skip
+
+    def _lasting(self) -> str:
+        return json.dumps({"version": STATE_VERSION, "holds": self.book.lasting()})
+
+    def _store(self, lasting: str) -> None:
+        """Writes what must last; the file is always whole."""
+        self._unfinished.write_text(lasting)
+        self._unfinished.chmod(SOCKET_MODE)
+        self._unfinished.replace(self._state)
         self._stored = lasting
 
     # Connections ---------------------------------------------------------------------------------
