@@ -34,7 +34,12 @@ class StoreCluster:
     """Creates the cluster, or finds it, in a directory; runs its nodes until the block ends."""
 
     def __init__(
-        self, directory: Path, storage: Storage = "disk", nodes: int = 3, window: int | None = None
+        self,
+        directory: Path,
+        storage: Storage = "disk",
+        nodes: int = 3,
+        window: int | None = None,
+        data_plane: str | None = None,
     ) -> None:
         """Nothing runs yet.
 
@@ -43,6 +48,7 @@ class StoreCluster:
           storage: of the acceptors.
           nodes: odd.
           window: instances held at once, of a cluster that is created; None: as by default.
+          data_plane: of a cluster that is created; None: numpy.
 
         Raises:
           P4xosError, OSError: it could not be created.
@@ -50,7 +56,9 @@ class StoreCluster:
         self.application = StoreApplication()
         directory.mkdir(parents=True, exist_ok=True)
         created = (directory / CLUSTER_NAME).exists()
-        wanted = Wanted() if created else Wanted(nodes, free_base_port(), storage)
+        wanted = Wanted()
+        if not created:
+            wanted = Wanted(nodes, free_base_port(), storage, data_plane)
         self.cluster: Cluster = find_or_create(directory, wanted, self.application.complete)
         if window is not None and not created:
             file = directory / CLUSTER_NAME

@@ -1,32 +1,39 @@
-"""Software and the kernel on the same network of veths: latency, rate, CPU; an acceptor alone.
+"""Software and the kernel on the same network of veths: latency, rate, CPU; programs alone.
 
 Every role is a process, or a program, behind a link of its own (`switch.xdp.fabric`); the learner
 and proposer of the closed loop is this process, beside the bridge. CPU is that of the machine: what
-programs in the kernel take is charged to nobody.
+programs in the kernel take is charged to nobody. For SET a store runs in the kernel, then its roles
+move to software, in the same processes behind the same links.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import closed_loop
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import closed_loop, redis_benchmark
 from bench.closed_loop import BURST, Figures, Load
 from bench.errors import BenchError
-from bench.processes import TICKS_PER_S, children
+from bench.processes import TICKS_PER_S, Child, children
+from bench.quorums import Asker
 from bench.results import Metric, Point, Sample
 from bench.role_cluster import create, start_role
-from p4xos import wire
-from p4xos.config import NUMPY, Cluster, Member, RoleName
+from bench.store_cluster import StoreCluster
+from p4xos import inquiries, wire
+from p4xos.config import MOVABLE, NUMPY, Cluster, Member, RoleName
 from p4xos.creation import CLUSTER_NAME
 from p4xos.effects import Role, To
+from p4xos.errors import P4xosError
 from p4xos.wire import Frame, Type
 from switch.control.packets import Datagram, frame
-from switch.control.plan import Plan
+from switch.control.plan import Plan, PlaneRole
 from switch.xdp import fabric, places, planes
 from switch.xdp.errors import XdpUnavailable
 from switch.xdp.plane import XdpPlane
@@ -35,6 +42,7 @@ PAYLOAD_BYTES = 64
 WINDOW = 16_384
 ONE, VALUES = 10_000, 400_000
 PACKETS = 4_000_000
+SET = redis_benchmark.Load("set", 1, 1, 10_000, PAYLOAD_BYTES)
 ALONE_AT_LEAST = 1_000_000  # packets/s of one core
 SHARE_AT_MOST, P50_AT_MOST_US = 0.4, 50.0
 ALONE_VALUE_BYTES = 96  # 64 and an envelope, for the acceptor alone
@@ -50,7 +58,7 @@ class Side(NamedTuple):
     in_flight: int
 
 
-SIDES = (Side("software", NUMPY, 3072), Side("XDP", "xdp", 192))
+SIDES = (Side("software", NUMPY, 3072), Side("XDP", "xdp", 144))
 """Each with what suits it: software lives on large batches. In the kernel a request becomes three
 packets on one link, and a veth holds 256: what comes at once beyond that is lost and sent again."""
 
@@ -79,11 +87,22 @@ def run(scratch: Path, runs: int, scale: float) -> Iterator[Sample | Point]:
             yield _sample(side, "delivered", "values/s", many.values_per_s)
             yield _sample(side, "CPU of the machine", "us/value", cpu_us)
             yield _sample(side, "sent again", "values", many.resent)
+            quorums = quorums_us(directory / "quorums", side, max(int(ONE * scale), 500))
+            for name, part in (("p50", 0.5), ("p99", 0.99)):
+                yield _sample(side, f"REQUEST to quorum, plain socket, {name}", "us",
+                              float(np.quantile(quorums, part)))  # fmt: skip
         share = p50_us["XDP"] / p50_us["software"]
         metric = Metric("xdp", "p50 of XDP to that of software", "ratio", at_most=SHARE_AT_MOST)
         yield Sample(metric, share)
+        for plane_name, set_p50_us in store_us(scratch / f"store-{number}", scale).items():
+            yield Sample(Metric("xdp", f"{plane_name}: SET of one client, p50", "us"), set_p50_us)
+        packets = max(int(PACKETS * scale), 100_000)
+        alone_ns = {"acceptor": acceptor_alone_ns(packets),
+                    "coordinator": coordinator_alone_ns(packets)}  # fmt: skip
+        for role, cost_ns in alone_ns.items():
+            yield Sample(Metric("xdp", f"{role}'s program alone, a packet", "ns"), cost_ns)
         metric = Metric("xdp", "acceptor alone, one core", "packets/s", at_least=ALONE_AT_LEAST)
-        yield Sample(metric, acceptor_alone(max(int(PACKETS * scale), 100_000)))
+        yield Sample(metric, 1e9 / alone_ns["acceptor"])
 
 
 def _sample(
@@ -98,6 +117,26 @@ def measure(directory: Path, side: Side, load: Load) -> tuple[Figures, float]:
     Raises:
       BenchError: a process ended, or nothing was delivered for a long time.
     """
+    with _voting(directory, side) as (cluster, started), ExitStack() as stack:
+        if side.data_plane == NUMPY:
+            stack.enter_context(fabric.place(cluster, "learner", cluster.learners[0]))
+        busy_s = _busy_s()
+        figures = closed_loop.submit(cluster, started, [load], PAYLOAD_BYTES)[0]
+        return figures, (_busy_s() - busy_s) / load.values * 1e6
+
+
+def quorums_us(directory: Path, side: Side, values: int) -> NDArray[np.float64]:
+    """From a REQUEST to a quorum of votes, for each value; BenchError where nobody answers."""
+    with _voting(directory, side) as (cluster, started):
+        with fabric.place(cluster, "learner", cluster.learners[0]):
+            asker = Asker(cluster, started, PAYLOAD_BYTES)
+        with closing(asker):
+            return asker.latencies_us(values)
+
+
+@contextmanager
+def _voting(directory: Path, side: Side) -> Iterator[tuple[Cluster, list[Child]]]:
+    """Acceptors and coordinator of a new group, each behind its link; no learner."""
     directory.parent.mkdir(exist_ok=True)
     cluster = _behind_links(create(directory, "memory", PAYLOAD_BYTES, window=WINDOW), side)
     with fabric.laid(cluster), children() as started, ExitStack() as stack:
@@ -109,11 +148,31 @@ def measure(directory: Path, side: Side, load: Load) -> tuple[Figures, float]:
                     start_role(cluster, role, member.id, started)
             else:
                 start_role(cluster, role, member.id, started)
-        if side.data_plane == NUMPY:
-            stack.enter_context(fabric.place(cluster, "learner", cluster.learners[0]))
-        busy_s = _busy_s()
-        figures = closed_loop.submit(cluster, started, [load], PAYLOAD_BYTES)[0]
-        return figures, (_busy_s() - busy_s) / load.values * 1e6
+        yield cluster, started
+
+
+def store_us(directory: Path, scale: float) -> dict[str, float]:
+    """The p50 of one client's SETs by where the store's roles are, on the same links.
+
+    Raises:
+      BenchError: the store does not serve, or cannot move.
+    """
+    found = {}
+    with StoreCluster(directory, "memory", data_plane="xdp") as store, ExitStack() as stack:
+        stack.enter_context(fabric.laid(store.cluster))
+        for _, member in voters(store.cluster):
+            store.launch(member.node)
+        store.start(*(member.node for member in store.cluster.learners))
+        served = store.cluster.learners[0].node
+        for side in reversed(SIDES):
+            try:
+                inquiries.reconfigure(store.cluster, side.data_plane, MOVABLE)
+            except P4xosError as error:
+                raise BenchError(f"the store does not move to {side.data_plane}: {error}") from None
+            store.wait_until_writable(served)
+            result = redis_benchmark.run(SET.scaled(scale), store.endpoint(served))
+            found[side.name] = result.p50_ms * 1e3
+    return found
 
 
 def voters(cluster: Cluster) -> Iterator[tuple[RoleName, Member]]:
@@ -138,25 +197,38 @@ def _busy_s() -> float:
     return sum(int(columns[k]) for k in _BUSY) / TICKS_PER_S
 
 
-def acceptor_alone(packets: int) -> float:
-    """PHASE2A of consecutive instances that the acceptor's program takes a second of one core."""
+def acceptor_alone_ns(packets: int) -> int:
+    """What the acceptor's program takes for a PHASE2A, of consecutive instances."""
+    return _alone_ns("acceptor", Type.PHASE2A, To(Role.COORDINATOR, 0), packets, "votes")
+
+
+def coordinator_alone_ns(packets: int) -> int:
+    """What the coordinator's program takes for a REQUEST."""
+    return _alone_ns("coordinator", Type.REQUEST, To(Role.PROPOSER, 0), packets, "proposed")
+
+
+def _alone_ns(role: PlaneRole, type: Type, source: To, packets: int, outcome: str) -> int:
     template = Cluster.template(3, storage="memory", apart=True)
     cluster = replace(template, value_bytes=ALONE_VALUE_BYTES, window=WINDOW)
-    plan = Plan.of(cluster, "acceptor", Frame(cluster.id, cluster.group, 0))
-    question = wire.encode(cluster.id, cluster.group, Type.PHASE2A, round=1 << 8,
+    plan = Plan.of(cluster, role, Frame(cluster.id, cluster.group, 0))
+    asks = role == "acceptor"
+    question = wire.encode(cluster.id, cluster.group, type, round=(1 << 8) * asks,
                            value=bytes(ALONE_VALUE_BYTES))  # fmt: skip
-    source = plan.addresses[To(Role.COORDINATOR, 0)]
-    packet = frame(Datagram(source, plan.own, question.tobytes()))
-    plane = XdpPlane(str(Path(__file__).with_name("xdp_alone.bpf.c")), "alone")
+    packet = frame(Datagram(plan.addresses[source], plan.own, question.tobytes()))
+    plane = XdpPlane(str(Path(__file__).with_name(f"xdp_alone_{role}.bpf.c")), "alone")
     plane.load(plan)
     try:
         plane.write("low", 1)
+        if not asks:
+            plane.write("next", 1)
+            plane.write("round", 1 << 8)
         plane.open(0)
-        questions = plane.map("questions", 16 + HEADERS_BYTES + 6)
-        questions.write(struct.pack("=QQ", 1, 0) + packet[:HEADERS_BYTES] + bytes(6))
+        first = struct.pack("=QQ", 1, 0) if asks else b""
+        questions = plane.map("questions", len(first) + HEADERS_BYTES + 6)
+        questions.write(first + packet[:HEADERS_BYTES] + bytes(6))
         duration_ns = plane.repeat(packet, packets)
-        voted = plane.statistics()["votes"]
-        assert voted == packets, f"{voted} votes of {packets} packets: {plane.statistics()}"
+        done = plane.statistics()[outcome]
+        assert done == packets, f"{done} of {packets} packets: {plane.statistics()}"
     finally:
         plane.teardown()
-    return 1e9 / duration_ns
+    return duration_ns

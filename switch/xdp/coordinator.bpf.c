@@ -87,8 +87,7 @@ INLINE int is_for_coordinator(enum outcome outcome)
     return outcome == IGNORED || outcome == INACTIVE || outcome == WINDOW_FULL;
 }
 
-SEC("xdp")
-int coordinator(struct xdp_md *ctx)
+INLINE int receive(struct xdp_md *ctx)
 {
     __u32 zero = 0;
     struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &zero);
@@ -113,6 +112,12 @@ int coordinator(struct xdp_md *ctx)
     if (is_for_process(outcome) || is_for_coordinator(outcome))
         return XDP_PASS;
     return send(ctx, endpoint, &answer, value);
+}
+
+SEC("xdp")
+int coordinator(struct xdp_md *ctx)
+{
+    return receive(ctx);
 }
 
 char LICENSE[] SEC("license") = "GPL"; // else the kernel forbids some of what is called here

@@ -121,7 +121,7 @@ INLINE void seal(struct headers *headers, const struct value *value, __u32 bytes
 {
     headers->udp->len = bpf_htons(sizeof(struct udphdr) + HEADER_BYTES + bytes);
     headers->ip->tot_len = bpf_htons(sizeof(struct iphdr) + sizeof(struct udphdr) + HEADER_BYTES + bytes);
-    headers->ip->id = number;
+    headers->ip->id = bpf_htons(number); // one after the other: receivers join them (GRO)
     headers->ip->ttl = 64;
     headers->ip->check = 0;
     headers->ip->check = ~fold(sum_of_ip(headers->ip));
@@ -180,8 +180,8 @@ int copies(struct xdp_md *ctx)
     struct telling *told = behind ? telling(behind->first) : 0;
     if (!told || !find_headers(ctx, headers))
         return XDP_DROP;
-    if (told->copied_number != headers->ip->id) {
-        told->copied_number = headers->ip->id;
+    if (told->copied_number != bpf_ntohs(headers->ip->id)) {
+        told->copied_number = bpf_ntohs(headers->ip->id);
         told->copies = 0;
     }
     __u32 copy = behind->first + told->copies;

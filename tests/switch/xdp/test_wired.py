@@ -174,6 +174,26 @@ def test_a_batch_of_one_call_is_so_many_packets(tmp_path: Path) -> None:
             assert [vote.instance for vote in votes] == [*range(1, 101)]
 
 
+def test_votes_that_come_together_are_heard_together(tmp_path: Path) -> None:
+    """The kernel joins them (GRO) where identifications follow one another, as a sender's do."""
+    with lab(tmp_path) as it:
+        it.begin()
+        sender = it.sockets[it.plan.addresses[To(Role.COORDINATOR, 0)]]
+        packets = [it.packet(f'PHASE2A instance={i} round=1.0 low=1 value="v{i:03}"')
+                   for i in range(1, 101)]  # fmt: skip
+        sender.setsockopt(socket.SOL_UDP, 103, len(packets[0]))  # UDP_SEGMENT, linux/udp.h
+        learners = [it.sockets[it.plan.addresses[To(Role.LEARNER, k)]] for k in range(3)]
+        for learner in learners:
+            learner.setsockopt(socket.SOL_UDP, 104, 1)  # UDP_GRO
+        sender.sendto(b"".join(packets), it.plan.own)
+        for learner in learners:
+            heard = calls = 0
+            while heard < len(packets):
+                heard += len(learner.recv(1 << 16)) // len(packets[0])
+                calls += 1
+            assert calls <= len(packets) // 2
+
+
 def test_a_damaged_packet_is_counted(tmp_path: Path) -> None:
     with lab(tmp_path) as it:
         it.begin()
