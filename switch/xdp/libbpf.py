@@ -97,6 +97,11 @@ def _refused(reason: str, number: int) -> XdpUnavailable:
     """What the kernel said no to, with what it said."""
     if number in (errno.EPERM, errno.EACCES) and os.geteuid() != 0:
         return XdpUnavailable("it needs root", "run it as root")
+    if number == errno.EPERM:
+        return XdpUnavailable(
+            "root may not load programs here",
+            "give it CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN, as a privileged container has them",
+        )
     told = [line for text in _said for line in text.splitlines()]
     verifier = [
         line for line in told

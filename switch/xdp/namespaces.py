@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,10 @@ class Namespace:
         thread.start()
         thread.join()
         if not made:
-            raise XdpUnavailable("it needs root to make a network of its own", "run it as root")
+            raise XdpUnavailable(
+                "it may not make a network of its own",
+                "run it as root, in a container as a privileged one",
+            )
         return cls(made[0])
 
     @classmethod
@@ -80,8 +84,7 @@ class Namespace:
                     ["ip", "-batch", "-"], input="\n".join(lines), capture_output=True, text=True
                 )
             except FileNotFoundError:
-                mend = "install it (Debian: apt-get install iproute2)"
-                raise XdpUnavailable("the program ip is missing", mend) from None
+                raise _no_ip() from None
         if done.returncode:
             told = " ".join(done.stderr.split())
             raise XdpUnavailable(f"its network cannot be made: {told}", "mend what it names")
@@ -89,6 +92,18 @@ class Namespace:
     def close(self) -> None:
         """Lets go of it; the kernel removes it with the last socket and process in it."""
         os.close(self.descriptor)
+
+
+def check() -> None:
+    """Whether networks can be made here; XdpUnavailable where they cannot, and nothing is left."""
+    if shutil.which("ip") is None:
+        raise _no_ip()
+    Namespace.new().close()
+
+
+def _no_ip() -> XdpUnavailable:
+    mend = "install it (Debian: apt-get install iproute2)"
+    return XdpUnavailable("the program ip is missing", mend)
 
 
 def _enter(descriptor: int) -> None:

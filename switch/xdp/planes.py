@@ -17,7 +17,7 @@ from p4xos.roles.rejoining import Voter
 from p4xos.roles.sequencer import Sequencer
 from p4xos.wire import Frame
 from switch.control.plan import Plan, PlaneRole
-from switch.xdp import places, switches
+from switch.xdp import namespaces, places, switches
 from switch.xdp.build import build
 from switch.xdp.controllers import XdpAcceptor, XdpSequencer
 from switch.xdp.errors import XdpUnavailable
@@ -49,6 +49,7 @@ class XdpPlanes:
         """
         fitted = NETWORKS[network].fitted(replace(cluster, window=WINDOW))
         check(fitted)
+        namespaces.check()
         return fitted
 
     def prepare(self, cluster: Cluster) -> None:

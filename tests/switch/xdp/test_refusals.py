@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
@@ -96,6 +97,35 @@ def test_another_network_than_the_cluster_has(tmp_path: Path) -> None:
 def made(directory: Path, plane: str | None, network: str | None) -> Cluster:
     wanted = Wanted(base_port=0, data_plane=plane, network=network)
     return find_or_create(directory, wanted, lambda new, _: new)
+
+
+@in_the_kernel
+@pytest.mark.usefixtures("installed")
+def test_without_the_program_ip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    which = shutil.which
+    monkeypatch.setattr("shutil.which", lambda name: None if name == "ip" else which(name))
+    line = refused(capsys, tmp_path / "cluster")
+    assert "the program ip is missing; install it (Debian: apt-get install iproute2)" in line
+
+
+@in_the_kernel
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv (util-linux)")
+def test_root_without_its_rights(tmp_path: Path) -> None:
+    """As in a container: a newer kernel would not help."""
+    made = build.build("port", {}, tmp_path / "cache")
+    for code, told in (
+        (f"libbpf.Loaded(Path({str(made)!r}))", "root may not load programs here; give it CAP_BPF"),
+        ("namespaces.check()", "it may not make a network of its own; run it as root, in a"),
+    ):
+        program = f"from pathlib import Path\nfrom switch.xdp import libbpf, namespaces\n{code}\n"
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", program],
+            capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
+        )  # fmt: skip
+        assert told in done.stderr
 
 
 def test_without_the_programs_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
