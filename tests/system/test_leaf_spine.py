@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,17 +14,20 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
 from bench.processes import wait_until
+from kvstore.checking import Workload, judge
+from kvstore.config import endpoints
 from p4xos import inquiries
 from p4xos.config import Cluster, Member
 from switch.xdp import places, switches
 from switch.xdp.namespaces import Namespace
 from tests.switch.kernel import held, in_kernel, in_the_kernel
 from tests.system.test_data_plane import LIMIT_S, SwitchedCluster
-from tests.system.test_xdp import counters, votes_by_itself
+from tests.system.test_xdp import LOSS, counters, more, votes_by_itself
 
-PROGRAMS = ("bpftool", "redis-cli", "ip")
+PROGRAMS = ("bpftool", "nft", "redis-cli", "ip")
 MISSING = ", ".join(program for program in PROGRAMS if shutil.which(program) is None)
 pytestmark = [
     in_the_kernel,
@@ -88,16 +92,26 @@ def leader(cluster: Cluster) -> str:
     return found[0]
 
 
-def test_a_store_between_switches(switched: SwitchedCluster) -> None:
-    """No process of a switch is on the way; a controller is killed; all else is forwarded."""
+@contextmanager
+def loss(cluster: Cluster, *members: Member) -> Iterator[None]:
+    """These switches lose some of what they forward."""
+
+    def nft(text: str) -> None:
+        for member in members:
+            with on(cluster, member):
+                subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+
+    hook = "type filter hook forward priority 0"
+    nft(f"table ip faults {{\nchain lose {{\n{hook}\n{LOSS}\n}}\n}}\n")
+    try:
+        yield
+    finally:
+        nft("delete table ip faults\n")
+
+
+def in_the_kernel_alone(switched: SwitchedCluster) -> None:
+    """With every process of every switch standing still, values are chosen and read as before."""
     cluster = switched.cluster
-    assert switches.ports_of(cluster, "a2") == ("n2", "c1", "c2", "c3")
-    assert switches.ports_of(cluster, "c1") == ("a1", "a2", "a3")
-    for node in ("a1", "a2", "a3"):
-        wait_until(partial(switched.votes, node), LIMIT_S, f"that {node} takes part")
-    assert switched.cli("n1", "set", "greeting", "hello") == "OK"
-    assert switched.cli("n3", "get", "greeting") == "hello"
-    assert passes(cluster)
 
     def by_themselves() -> bool:
         for k in range(20):
@@ -105,10 +119,8 @@ def test_a_store_between_switches(switched: SwitchedCluster) -> None:
         return all(votes_by_itself(switched, member.node) for member in cluster.acceptors)
 
     wait_until(by_themselves, LIMIT_S, "that the kernel votes")
-
-    # With every process of every switch standing still, values are chosen and read as before. The
-    # one that serves stands still last: nobody is there to take over from it.
-    before = {m.node: counters(switched, m.node).get("votes", 0) for m in cluster.acceptors}
+    before = {m.node: counters(switched, m.node)["votes"] for m in cluster.acceptors}
+    # The one that serves stands still last: nobody is there to take over from it.
     serving = leader(cluster)
     others = [m.node for m in cluster.coordinators if m.node != serving]
     processes = [switched.process(node) for node in (*others, serving, *before)]
@@ -126,30 +138,61 @@ def test_a_store_between_switches(switched: SwitchedCluster) -> None:
     finally:
         for process in processes:
             os.kill(process, signal.SIGCONT)
-    after = {m.node: counters(switched, m.node)["votes"] for m in cluster.acceptors}
-    assert all(after[node] > before[node] for node in after)
+    assert all(counters(switched, node)["votes"] > count for node, count in before.items())
 
-    # A spine without its controller is no coordinator, and forwards on: all hosts' way is by c1.
-    left_behind = held(switched.process("c1"))
-    switched.kill("c1")
-    assert switched.cli("n1", "set", "greeting", "another leads") == "OK"
-    assert switched.cli("n3", "get", "greeting") == "another leads"
+
+async def test_a_store_between_switches(switched: SwitchedCluster) -> None:
+    """docs/PROTOCOL.md, sections 3, 4, 8 and 10; nothing is left."""
+    cluster = switched.cluster
+    in_thread = trio.to_thread.run_sync
+    assert switches.ports_of(cluster, "a2") == ("n2", "c1", "c2", "c3")
+    assert switches.ports_of(cluster, "c1") == ("a1", "a2", "a3")
+    for node in ("a1", "a2", "a3"):
+        await in_thread(
+            wait_until, partial(switched.votes, node), LIMIT_S, f"that {node} takes part"
+        )
+    assert switched.cli("n1", "set", "greeting", "hello") == "OK"
+    assert switched.cli("n3", "get", "greeting") == "hello"
     assert passes(cluster)
-    assert {kind for kind, _ in left_behind} == {"link", "prog", "map"}
-    wait_until(lambda: not left_behind & in_kernel(), LIMIT_S, "that its programs are gone")
-    assert "following" in switched.read_until(switched.start_again("c1"), "coordinator: following")
+    await in_thread(in_the_kernel_alone, switched)
 
-    # A leaf without its controller is no acceptor, and its host goes on.
-    left_behind = held(switched.process("a1"))
-    switched.kill("a1")
-    assert switched.cli("n1", "set", "greeting", "without a leaf's") == "OK"
-    assert passes(cluster)
-    told = switched.read_until(switched.start_again("a1"), "it has joined again")
-    assert "acceptor 0 may have forgotten what it voted for" in told
+    workload = Workload(endpoints(cluster), seed=11, clients=4)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(workload.run)
+        await more(workload, 60)
+        with loss(cluster, cluster.acceptors[1], cluster.coordinators[0]):
+            await more(workload, 60)
 
-    left_behind |= held(switched.process("a2")) | held(switched.process("c2"))
+        # A spine without its process is no coordinator, and forwards on: all hosts' way is by c1.
+        gone = held(switched.process("c1"))
+        switched.kill("c1")
+        await more(workload, 60)
+        assert await in_thread(passes, cluster)
+        assert {kind for kind, _ in gone} == {"link", "prog", "map"}
+        await in_thread(
+            wait_until, lambda: not gone & in_kernel(), LIMIT_S, "that its programs are gone"
+        )
+        await in_thread(switched.read_until, switched.start_again("c1"), "coordinator: following")
+
+        # A leaf without its process is no acceptor, and its host goes on.
+        gone |= held(switched.process("a1"))
+        switched.kill("a1")
+        await more(workload, 60)
+        assert await in_thread(passes, cluster)
+        told = await in_thread(
+            switched.read_until, switched.start_again("a1"), "it has joined again"
+        )
+        assert "acceptor 0 may have forgotten what it voted for" in told
+        await more(workload, 50)
+        workload.stop()
+    assert await workload.read_all() == 0
+    assert await workload.remove() == 0
+    judged = judge(workload.history.attempts)
+    assert judged.good, "\n".join(judged.lines())
+
+    gone |= held(switched.process("a2")) | held(switched.process("c2"))
     switched.started[0].send_signal(signal.SIGINT)
     for started in switched.started:
         started.communicate(timeout=LIMIT_S)
-    wait_until(lambda: not left_behind & in_kernel(), LIMIT_S, "that nothing is left")
+    wait_until(lambda: not gone & in_kernel(), LIMIT_S, "that nothing is left")
     assert not (switched.directory / places.FILE).exists()
