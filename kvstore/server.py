@@ -17,7 +17,6 @@ import os
 import select
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
 
 import trio
 
@@ -27,20 +26,19 @@ from kvstore.authentication import Authenticator
 from kvstore.batcher import WriteBatcher
 from kvstore.burden import LITTLE_BYTES, Burden
 from kvstore.commands.client import Client, Section, ServerFacts
-from kvstore.commands.table import Entry
-from kvstore.commands.transactions import add_watched
 from kvstore.connection import Connection, Run
-from kvstore.crowd import Crowd, Read, answer
-from kvstore.keyspace import NeedsTime
+from kvstore.crowd import Crowd, answer
 from kvstore.limits import Limits
 from kvstore.listening import listen
 from kvstore.logins import Logins
 from kvstore.machine import KvStateMachine
 from kvstore.meter import Meter
 from kvstore.monitors import Monitors
-from kvstore.replies import CommandError, Error, Reply, encode, error_bytes, internal_error
+from kvstore.pauses import Pauses
+from kvstore.reading import Outlet, Reads
+from kvstore.replies import Error, Reply, encode, error_bytes
 from kvstore.report import sections, settings
-from kvstore.resp import NOT_TLS, ChunkReader, Command
+from kvstore.resp import NOT_TLS, ChunkReader
 from kvstore.timekeeper import TimeKeeper
 from kvstore.tls import BadTls, ServerTls, TlsSocket
 from p4xos.accepting import Listeners, Waits
@@ -51,10 +49,6 @@ log = logging.getLogger(__name__)
 
 EVENTS = 1024
 """Ready sockets of one turn; the rest wait for the next, and the node's tasks run in between."""
-READ_BYTES = 64 * 1024
-"""Replies made before a client is asked to take them; more reads of its run wait."""
-UNSENT_BYTES = 8 << 20
-"""Replies to many clients' reads that are made before the first of them is sent."""
 TRANSACTION_ROOM = 64
 """Bytes of a transaction beside its commands and watched keys."""
 RETRY_S = 0.01
@@ -137,11 +131,12 @@ class KvServer:
             log, self.counters, self._watch, self.store.clock, machine.origin
         )
         self._facts.transaction_bytes_max = self._batcher.command_bytes_max - TRANSACTION_ROOM
-        self._monitors = Monitors(lambda looking: self._dirty.append(looking), self._overrun)
+        self._monitors = Monitors(self._wait_to_send, self._overrun)
         self._facts.monitors = self._monitors
         self._facts.monitor = self._monitor
         self._facts.close = self._hang_up
-        self._facts.pause = self._pause
+        self._pauses = Pauses(self._watch)
+        self._facts.pause = self._pauses.begin
         self._facts.reload = self.store.memory.forget
         self._facts.access = access
         self._facts.forget = lambda client: self.logins.forget(
@@ -159,12 +154,10 @@ class KvServer:
         """Connections whose backlog may go on."""
         self._dirty: list[Connection] = []
         """Connections with replies to send."""
-        self._reads: list[tuple[Connection, list[tuple[Entry, Command]]]] = []
-        """Runs that wait for the next read index."""
-        self._held: dict[Connection, None] = {}
-        """Connections that DEBUG SLEEP or CLIENT PAUSE holds; looked at every `RETRY_S`."""
-        self._paused_until = 0.0
-        self._pauses_writes_only = False
+        outlet = Outlet(self._wait_to_send, self._send, self._send_dirty, self.flush)
+        self._reads = Reads(
+            log, self.store, self._time, self.meter, self.counters, self._crowd, outlet
+        )
         self._stopping = False
         """What has not begun is refused."""
         self._epoll: select.epoll | None = None
@@ -228,8 +221,8 @@ class KvServer:
     def _unfinished(self) -> bool:
         """Whether something is to be tried again though no client sends anything."""
         return bool(
-            self._batcher.waiting or self._time.waiting or self._held or self._listeners.shortage
-            or self.burden.parked
+            self._batcher.waiting or self._time.waiting or self._pauses.held
+            or self._listeners.shortage or self.burden.parked
         )  # fmt: skip
 
     async def _look(self) -> None:
@@ -266,7 +259,7 @@ class KvServer:
         self.admission.begin_turn()
         crowd: list[Connection] = []
         # What a pause holds, monitors are shown and a node that stops refuses is for `_go_on`.
-        may_crowd = not (self._paused_until or self._monitors or self._stopping)
+        may_crowd = not (self._pauses.on or self._monitors or self._stopping)
         for descriptor, events in self._epoll.poll(0, EVENTS):
             connection = connections.get(descriptor)
             if connection is None:
@@ -293,15 +286,14 @@ class KvServer:
             else:
                 connection.take(chunk)
                 self._received(connection)
-        ready, self._ready = [*self._held, *self._ready], []
-        self._held.clear()
+        ready, self._ready = [*self._pauses.take(), *self._ready], []
         for connection in ready:
             self._go_on(connection)
-        self._read_late()
+        self._reads.run_late()
         if self.burden.parked:
             self.burden.look()
         self._batcher.propose()
-        self._request_reads()
+        self._reads.request()
         # What the log did not take waits for its next delivery, or `RETRY_S`: no wake for that.
         self._send_dirty()
         if self._ready:
@@ -387,7 +379,7 @@ class KvServer:
         """Starts a connection's next run, if it may."""
         if connection.closed or connection.outstanding or connection.choked:
             return
-        if (connection.held or connection.client.asleep_until) and self._holds(connection):
+        if (connection.held or connection.client.asleep_until) and self._pauses.hold(connection):
             return
         if connection.held or connection.backlog:
             run, entries, writes = self._take_run(connection)
@@ -403,7 +395,7 @@ class KvServer:
             elif run:
                 connection.outstanding = len(run)
                 connection.started = self.meter.start(entries, run, writes=False)
-                self._reads.append((connection, list(zip(entries, run, strict=True))))
+                self._reads.add(connection, list(zip(entries, run, strict=True)))
             elif connection.client.asked is not None:
                 self.logins.check(connection)
             if self._monitors and connection.client.execution is None:
@@ -421,34 +413,13 @@ class KvServer:
             waiting = len(connection.backlog)
             run = connection.next_run()
             self.counters["commands_received"] += waiting - len(connection.backlog)
-        if self._paused_until and run[0]:
+        if self._pauses.on and run[0]:
             connection.held = run
         if connection.held or connection.client.asleep_until:
-            if self._holds(connection):
+            if self._pauses.hold(connection):
                 return [], [], False
             connection.held = None
         return run
-
-    def _holds(self, connection: Connection) -> bool:
-        """Whether a connection that sleeps, or has a run that a pause may hold, must wait."""
-        now = monotonic()
-        client = connection.client
-        if now >= self._paused_until:
-            self._paused_until = 0.0
-        if client.asleep_until and now >= client.asleep_until:
-            client.asleep_until = 0.0
-        paused = connection.held is not None and self._paused_until and (
-            connection.held[2] or not self._pauses_writes_only
-        )
-        if not (paused or client.asleep_until):
-            return False
-        self._held[connection] = None
-        self._watch(connection)
-        return True
-
-    def _pause(self, seconds: float, writes_only: bool) -> None:
-        self._paused_until = monotonic() + seconds if seconds else 0.0
-        self._pauses_writes_only = writes_only
 
     def _monitor(self, client: Client) -> None:
         for connection in self._connections.values():
@@ -494,109 +465,6 @@ class KvServer:
             self._ready.append(connection)
             self._wake_up()
 
-    def _request_reads(self) -> None:
-        """Asks for one read index for all reads that have arrived."""
-        if not (self._reads or self._crowd.reads):
-            return
-        batch, self._reads = self._reads, []
-        crowd = self._crowd.take_reads()
-        self.counters["reads_requested"] += 1
-
-        def answer(error: NoQuorum | None) -> None:
-            if error is None:
-                self._read_crowd(crowd)
-            else:
-                batch.extend((connection, [read]) for connection, read in crowd)
-            made = 0
-            for connection, run in batch:
-                if connection.closed:
-                    continue
-                if error is None:
-                    made += self._read(connection, run)
-                    if made > UNSENT_BYTES:  # a thousand clients' large values are not made at once
-                        self._send_dirty()
-                        made = 0
-                else:
-                    self.counters["failed_reads"] += len(run)
-                    connection.complete([_no_read(error)] * len(run))
-                    self._dirty.append(connection)
-            self.flush()
-
-        self.log.read_index(answer)
-
-    def _read(
-        self, connection: Connection, run: list[tuple[Entry, Command]], *, late: bool = False
-    ) -> int:
-        """Runs reads on the local store until the client has more than it takes.
-
-        Args:
-          connection: whose reads they are.
-          run: the reads, each with its entry of the table.
-          late: they have waited for log time, which is all that counts for them now.
-
-        Returns:
-          The bytes of their replies.
-        """
-        client = connection.client
-        keyspace = self.store.readers[client.database]
-        keyspace.moment = 0 if late else self.store.clock()
-        protocol = client.protocol
-        out = connection.out
-        self._dirty.append(connection)
-        # A choked client's reads wait; they may see later writes than their index, never older.
-        most = connection.output_bytes + READ_BYTES
-        size = 0
-        for position, (entry, command) in enumerate(run):
-            if size > most:
-                connection.reads = run[position:]
-                return size
-            try:
-                value = entry.handler(keyspace, command)
-                if entry.alone:
-                    value = add_watched(client, command, value)
-                reply = encode(value, protocol)
-            except CommandError as error:
-                reply = encode(error.reply, protocol)
-            except NeedsTime:
-                connection.reads = []
-                self._time.wait_for(keyspace.moment, connection, run[position:])
-                return size
-            except Exception as bug:
-                reply = encode(internal_error(entry.full_name, bug), protocol)
-            if client.muted and not client.hears():
-                continue
-            out.append(reply)
-            size += len(reply)
-        connection.reads = []
-        connection.outstanding = 0
-        self.meter.finish(connection.started, client)
-        return size
-
-    def _read_crowd(self, reads: Sequence[Read]) -> None:
-        """Runs reads of simple clients on the local store, and answers them there and then."""
-        keyspace = self.store.readers[0]
-        keyspace.moment = self.store.clock()
-        answered: list[Connection] = []
-        for connection, read in reads:
-            if connection.closed:
-                continue
-            entry, command = read
-            try:
-                reply = encode(entry.handler(keyspace, command), connection.client.protocol)
-            except Exception:  # the general way meets it again, and knows each
-                self._read(connection, [read])
-                continue
-            answered.append(connection)
-            if not answer(connection, reply):
-                self._send(connection)
-        self.meter.finish_each(answered)
-
-    def _read_late(self) -> None:
-        """Runs the reads whose time has come."""
-        for connection, run, _, _ in self._time.take_ready():
-            if not connection.closed:
-                self._read(connection, run, late=True)
-
     def _complete(self, ticket: int, replies: list[Reply]) -> None:
         """Hands the replies of one value to the connections whose runs it holds."""
         position = 0
@@ -628,7 +496,7 @@ class KvServer:
     def _applied(self) -> None:
         """Entries were applied, and their clients have their replies: sends them."""
         self._time.applied()
-        self._read_late()
+        self._reads.run_late()
         self.flush()
 
     def flush(self) -> None:
@@ -636,6 +504,9 @@ class KvServer:
         self._send_dirty()
         if self._ready or self._batcher.waiting:
             self._wake_up()
+
+    def _wait_to_send(self, connection: Connection) -> None:
+        self._dirty.append(connection)
 
     def _send_dirty(self) -> None:
         dirty, self._dirty = self._dirty, []
@@ -648,8 +519,8 @@ class KvServer:
             connection.simple = connection.is_simple()
 
     def _send(self, connection: Connection) -> None:
-        if connection.client.asleep_until and connection not in self._held:
-            self._held[connection] = None  # fell asleep by an EXEC, which nothing may follow
+        if connection.client.asleep_until and connection not in self._pauses.held:
+            self._pauses.held[connection] = None  # fell asleep by an EXEC, which nothing may follow
             self._wake_up()
         waited = connection.output_bytes
         if not connection.send():
@@ -657,7 +528,7 @@ class KvServer:
             self._close(connection)
             return
         while connection.reads and not connection.unsent:
-            self._read(connection, connection.reads)
+            self._reads.run(connection, connection.reads)
             if not connection.send():
                 self._close(connection)
                 return
@@ -730,13 +601,6 @@ def _unknown_outcome(error: P4xosError) -> Error:
             "write is unknown: read before you write again".encode()
         )
     return Error(f"UNKNOWN the outcome of this write is unknown: {error}".encode())
-
-
-def _no_read(error: NoQuorum) -> Error:
-    return Error(
-        f"NOQUORUM no majority answered within {error.waited_s:g} s; nothing was read: "
-        "try again, or ask another node".encode()
-    )
 
 
 def _send_quietly(sock: socket.socket, data: bytes) -> None:

@@ -134,19 +134,23 @@ async def test_what_one_sends_changes_nothing_for_the_others(
     assert seen.taken + seen.others == CLIENTS
 
 
-async def test_what_comes_before_the_answer_waits_behind_it(running: Running, seen: Seen) -> None:
+@pytest.mark.parametrize("write", [False, True])
+async def test_what_comes_before_the_answer_waits_behind_it(
+    running: Running, seen: Seen, write: bool
+) -> None:
     talkers = await crowd_of(running)
     running.log.held = True
     for number, talker in enumerate(talkers):
-        await talker.send(pack(b"INCR", b"own%d" % number))
+        await talker.send(pack(b"INCR" if write else b"GET", b"own%d" % number))
     await settle()
     for number, talker in enumerate(talkers):
         await talker.send(pack(b"INCR", b"own%d" % number) + pack(b"GET", b"own%d" % number))
     await settle()
     running.log.release()
     for number, talker in enumerate(talkers):
-        value = b"%d" % (number + 2)
-        await talker.expect(b":%d\r\n:%b\r\n$%d\r\n%b\r\n" % (number + 1, value, len(value), value))
+        first = b":%d\r\n" % (number + 1) if write else b"$1\r\n%d\r\n" % number
+        value = b"%d" % (number + 1 + write)
+        await talker.expect(first + b":%b\r\n$%d\r\n%b\r\n" % (value, len(value), value))
     assert (seen.taken, seen.others) == (CLIENTS, 0)
 
 

@@ -254,12 +254,12 @@ async def test_only_the_sleeper_waits(running: Running) -> None:
     await sleeper.expect(b"+OK\r\n")
     await other.send(b"GET a\r\nSET b 1\r\n")
     await other.expect(b"$1\r\n1\r\n+OK\r\n")
-    connection = next(iter(running.server._held))
+    connection = next(iter(running.server._pauses.held))
     assert connection.client.asleep_until > 0
     assert connection.out
     connection.client.asleep_until = 1e-9
     await sleeper.expect(b"+OK\r\n+OK\r\n+PONG\r\n")
-    assert not running.server._held
+    assert not running.server._pauses.held
 
 
 async def test_a_sleep_in_a_transaction_has_an_end(running: Running) -> None:
@@ -279,9 +279,9 @@ async def test_sleep_takes_what_strtod_takes_and_has_an_end(running: Running) ->
         b"Try DEBUG HELP.\r\n+PONG\r\n"
     )
     await talker.send(b"DEBUG SLEEP 1e99\r\n")
-    while not running.server._held:
+    while not running.server._pauses.held:
         await trio.lowlevel.checkpoint()
-    connection = next(iter(running.server._held))
+    connection = next(iter(running.server._pauses.held))
     left = connection.client.asleep_until - connection.client.connected_at
     assert left < SLEEP_S_MAX + 100
 
@@ -315,7 +315,7 @@ async def test_a_pause_holds_commands_on_keys(running: Running, mode: bytes) -> 
     await two.expect(b"+PONG\r\n:2\r\n")
     if mode == b" WRITE":
         await two.expect(b"$-1\r\n")
-    await until(lambda: len(running.server._held) == (1 if mode == b" WRITE" else 2))
+    await until(lambda: len(running.server._pauses.held) == (1 if mode == b" WRITE" else 2))
     assert not running.log.applied
     third = await running.connect()
     await third.send(b"CLIENT UNPAUSE\r\n")
@@ -323,7 +323,7 @@ async def test_a_pause_holds_commands_on_keys(running: Running, mode: bytes) -> 
     await one.expect(b"+OK\r\n$1\r\n1\r\n")
     if mode != b" WRITE":
         assert (await two.receive(4))[:1] == b"$"
-    assert not running.server._held
+    assert not running.server._pauses.held
 
 
 async def until(condition: Any) -> None:
@@ -337,7 +337,7 @@ async def test_a_paused_client_that_has_ended_is_still_answered(running: Running
     await talker.send(b"CLIENT PAUSE 3600000\r\nSET a 1\r\n")
     await talker.stream.send_eof()
     await talker.expect(b"+OK\r\n")
-    await until(lambda: running.server._held)
+    await until(lambda: running.server._pauses.held)
     other = await running.connect()
     await other.send(b"CLIENT UNPAUSE\r\n")
     assert await talker.rest() == b"+OK\r\n"
@@ -349,7 +349,7 @@ async def test_a_transaction_waits_for_the_end_of_a_pause(running: Running) -> N
     await other.expect(b"+OK\r\n")
     await talker.send(b"MULTI\r\nSET a 1\r\nEXEC\r\nGET a\r\n")
     await talker.expect(b"+OK\r\n+QUEUED\r\n")
-    await until(lambda: running.server._held)
+    await until(lambda: running.server._pauses.held)
     await other.send(b"GET a\r\nCLIENT UNPAUSE\r\n")
     await other.expect(b"$-1\r\n+OK\r\n")
     await talker.expect(b"*1\r\n+OK\r\n$1\r\n1\r\n")

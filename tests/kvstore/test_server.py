@@ -15,7 +15,7 @@ from kvstore import commands as commands_module
 from kvstore import connection as connection_module
 from kvstore import keyspace as keyspace_module
 from kvstore import machine as machine_module
-from kvstore import server as server_module
+from kvstore import reading as reading_module
 from kvstore.commands import strings as strings_module
 from kvstore.commands.client import Client
 from kvstore.connection import Connection
@@ -87,7 +87,7 @@ async def test_pipelines_of_mixed_commands_keep_their_order(
     monkeypatch.setattr(connection_module, "RUN_COMMANDS", 40)
     monkeypatch.setattr(connection_module, "RIDING_READS", 8)
     monkeypatch.setattr(batcher_module, "RUN_BYTES", 300)
-    monkeypatch.setattr(server_module, "READ_BYTES", 300)
+    monkeypatch.setattr(reading_module, "READ_BYTES", 300)
     random_ = random.Random(seed)
     async with serving(tmp_path, max_value_bytes=200) as running:
 
@@ -277,7 +277,7 @@ async def test_a_slow_reader_is_not_read_and_holds_little(
     await settle()
     held = next(iter(running.server._connections.values()))
     assert held.reads
-    assert held.output_bytes < 100_000 + 3 * server_module.READ_BYTES + 50_000
+    assert held.output_bytes < 100_000 + 3 * reading_module.READ_BYTES + 50_000
     await other.send(pack(b"PING"))
     await other.expect(b"+PONG\r\n")
     reply = b"$50000\r\n" + value + b"\r\n"
