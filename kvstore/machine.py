@@ -222,9 +222,9 @@ class KvStateMachine:
         """As `StateMachine.sync`."""
         return self.store.sync()
 
-    def sync_beside(self) -> int:
-        """As `SyncingBeside.sync_beside`."""
-        return self.store.sync()
+    def begin_sync(self) -> Callable[[], int]:
+        """As `SyncingBeside.begin_sync`: all of it may be done beside the loop."""
+        return self.store.sync
 
     def write_out(self) -> None:
         """As `WritingOut.write_out`."""

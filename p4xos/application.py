@@ -90,7 +90,7 @@ class OneByOne:
         if isinstance(machine, WritingOut):
             self.write_out = machine.write_out
         if isinstance(machine, SyncingBeside):
-            self.sync_beside = machine.sync_beside
+            self.begin_sync = machine.begin_sync
         if isinstance(machine, Verifying):
             self.verify = machine.verify
 
@@ -301,7 +301,7 @@ class Application:
         """Waits for the disk beside the loop, where the machine can: that takes milliseconds."""
         machine = self.machine
         if isinstance(machine, SyncingBeside):
-            return await trio.to_thread.run_sync(machine.sync_beside)
+            return await trio.to_thread.run_sync(machine.begin_sync())
         return machine.sync()
 
     @property

@@ -135,10 +135,12 @@ class WritingOut(Protocol):
 class SyncingBeside(Protocol):
     """A state machine that batches can be applied to while its disk is waited for."""
 
-    def sync_beside(self) -> int:
-        """As `StateMachine.sync`, of what was applied when it was called, by a worker thread.
+    def begin_sync(self) -> Callable[[], int]:
+        """Begins `StateMachine.sync` of what is applied now.
 
-        One call at a time; everything else of the machine may be called meanwhile.
+        Returns:
+          The rest of it, for a worker thread, one at a time; everything else of the machine may
+          be called meanwhile.
         """
         ...
 

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,7 +126,8 @@ class LogStore:
         self._held: int | None = None
         self._pending: list[Chosen] = []  # given by `append`, taken by the next `apply`
         self._applied_more = trio.Event()
-        self._writing_out = threading.Lock()  # RocksDB must not be closed in the middle of it
+        # RocksDB must not be closed in the midst of either.
+        self._writing_out, self._syncing = threading.Lock(), threading.Lock()
         try:
             self._live = generations.open_current(directory)
         except OSError as error:
@@ -332,17 +334,28 @@ class LogStore:
         Raises:
           LogStoreError: the fsync failed. Nothing since the last one may be counted on.
         """
-        through = self.applied
-        if through > self._synced:
-            self._write_applied()
-            self._flush()
-            try:
-                if self._reached is not None:
-                    self._reached.write(through)
-            except OSError as error:
-                raise LogStoreError(self.directory, explain(error)) from error
-            self._synced = through
-        return through
+        return self.begin_sync()()
+
+    def begin_sync(self) -> Callable[[], int]:
+        """As `SyncingBeside.begin_sync`: what is applied is written here, and synced beside.
+
+        Raises:
+          LogStoreError: a write failed, or the fsync; see `sync`.
+        """
+        self._write_applied()
+        return partial(self._sync_through, self.applied)
+
+    def _sync_through(self, written: int) -> int:
+        with self._syncing:
+            if written > self._synced:
+                self._flush()
+                try:
+                    if self._reached is not None:
+                        self._reached.write(written)
+                except OSError as error:
+                    raise LogStoreError(self.directory, explain(error)) from error
+                self._synced = written
+        return written
 
     def write_out(self) -> None:
         """Writes tables of what is only in memory and RocksDB's log, so that `snapshot` is quick.
@@ -380,12 +393,12 @@ class LogStore:
             generations.mark(self.directory, incoming)
         except OSError as error:
             raise LogStoreError(self.directory, explain(error)) from error
-        with self._writing_out:
+        with self._writing_out, self._syncing:
             self._database.close()
-        self._live = incoming
-        self._open(incoming)
-        self._pending.clear()
-        self._load(fresh=False)
+            self._live = incoming
+            self._open(incoming)
+            self._pending.clear()
+            self._load(fresh=False)
         generations.drop_others(self.directory, incoming)
         self._tell()
 

@@ -8,27 +8,30 @@ from pathlib import Path
 import pytest
 
 from kvstore.packing import join_value, pack_commands
-from kvstore.store import Store
 from p4xos.effects import Effects
+from p4xos.write_ahead import WriteAhead
 from tests.service.clusters import PATIENCE_S, running, until
 
 
+@pytest.mark.parametrize("retained_bytes", [None, 1 << 20], ids=["log", "key-value store"])
 async def test_a_disk_that_is_waited_for_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retained_bytes: int | None
 ) -> None:
     """What is reported meanwhile is what was durable before, however much is applied."""
     held, release = threading.Event(), threading.Event()
-    sync = Store.sync
+    sync = WriteAhead.sync
 
-    def waiting(store: Store) -> int:
-        if store.directory.is_relative_to(slow) and threading.current_thread() is not loop:
+    def waiting(log: WriteAhead) -> None:
+        if threading.current_thread() is not loop and Path(log._database.path()).is_relative_to(
+            slow
+        ):
             held.set()
             assert release.wait(PATIENCE_S)
-        return sync(store)
+        sync(log)
 
     loop = threading.current_thread()
     try:
-        async with running(tmp_path, retained_bytes=1 << 20) as nodes:
+        async with running(tmp_path, retained_bytes=retained_bytes) as nodes:
             slow = nodes.store_directory("n3")
             application = nodes.running["n3"].application
             assert application is not None
@@ -40,7 +43,7 @@ async def test_a_disk_that_is_waited_for_stops_nothing(
                 return checkpoint(durable_through)
 
             monkeypatch.setattr(application.replica.learner, "checkpoint", note)
-            monkeypatch.setattr(Store, "sync", waiting)
+            monkeypatch.setattr(WriteAhead, "sync", waiting)
             value = join_value(pack_commands([[b"INCR", b"n"]], 0), 0, 1)
             writer = nodes.running["n1"].application
             assert writer is not None
