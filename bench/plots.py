@@ -13,10 +13,13 @@ from bench.results import Curve, Figure, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import ColorType
 
 INCHES, DOTS_PER_INCH = (7.5, 4.5), 110
 TICKS_MOST = 12
 """With more places than these on a logarithmic axis, matplotlib chooses which are named."""
+STYLES = {"p5": ":", "p95": "--", "p99": "--", "p99.9": ":"}
+"""Of percentiles; any other is a solid line."""
 MISSING = "no plots: matplotlib is missing; install it: pip install 'matplotlib>=3.8'"
 
 
@@ -51,13 +54,16 @@ def draw(figure: Figure, curves: Sequence[Curve]) -> bytes:
 
     canvas = Canvas(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     axes = canvas.subplots()
+    colours: dict[str, ColorType] = {}
     for curve in curves:
         points = sorted(curve.points)
         places = [x for x, _ in points]
+        what, share = _shares(curve.series)
         (line,) = axes.plot(
             places, [median(runs) for _, runs in points], marker="o", markersize=4,
-            label=curve.series,
+            label=curve.series, color=colours.get(what), linestyle=STYLES.get(share, "-"),
         )  # fmt: skip
+        colours[what] = line.get_color()
         lowest, highest = ([least(runs) for _, runs in points] for least in (min, max))
         axes.fill_between(places, lowest, highest, color=line.get_color(), alpha=0.2, linewidth=0)
     _scales(axes, figure, sorted({x for curve in curves for x, _ in curve.points}))
@@ -67,6 +73,12 @@ def draw(figure: Figure, curves: Sequence[Curve]) -> bytes:
     drawn = io.BytesIO()
     canvas.savefig(drawn, format="png")
     return drawn.getvalue()
+
+
+def _shares(series: str) -> tuple[str, str]:
+    """What a series is of, and which percentile of it; those of one thing have one colour."""
+    what, comma, share = series.rpartition(", ")
+    return (what, share) if comma and re.fullmatch(r"p[0-9.]+", share) else (series, "")
 
 
 def _scales(axes: Axes, figure: Figure, places: Sequence[float]) -> None:

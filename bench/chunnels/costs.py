@@ -42,12 +42,15 @@ BATCHES, SINGLES = 500, 20_000
 CONNECTIONS, CONNECTIONS_LEAST = 300, 5
 SETTLED_S = 0.01
 """Until it is looked again whether a connection's resources are free."""
-VALUES, VALUES_LEAST = 50_000, 2_000
+VALUES, VALUES_LEAST = 12_000, 2_000
+"""Of a turn: short ones, so that a slower second meets both ways."""
 VALUE = bytes(64)
 TASKS = 4
 """That submit at once: while one waits for its answers, others are packed."""
 TURNS = 8
-"""Of the direct way and the Chunnel's, in turn, so that a slower minute meets both."""
+"""Of a stack with the layer and without it, in turn."""
+RATE_TURNS = 32
+"""Of the direct way and the Chunnel's, in turn."""
 
 
 class Nothing(Messages[bytes]):
@@ -253,7 +256,7 @@ async def _in_turn(cluster: Cluster, values: int) -> list[tuple[float, float]]:
         async with group.connect(cluster) as rsm:
             await client.submit(b"the group serves, and has seen both")
             await rsm.submit(b"the same")
-            for turn in range(TURNS):
+            for turn in range(RATE_TURNS):
                 ways = [client.submit_many, rsm.submit_many]
                 rates = [await _rate(way, values) for way in ways[:: -1 if turn % 2 else 1]]
                 first, second = rates[:: -1 if turn % 2 else 1]

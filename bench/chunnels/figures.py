@@ -42,6 +42,8 @@ PAUSE_S = 0.02
 BUCKETS = 32
 SHARDS = 3
 IN_FLIGHT = (1, 4, 16, 64, 256)
+ANSWERED_S = 20.0
+"""Without any answer for so long a client gives up: what is lost with a connection never comes."""
 REQUESTS, REQUESTS_LEAST = 6000, 60
 KEYS = 10_000
 READS = 0.5
@@ -50,7 +52,7 @@ VALUE = bytes(64)
 START_S = 60.0
 
 FAST_PATH = Figure(
-    "chunnels", "figure 3, a ping in containers of one host", "bytes", "us", x_log=True
+    "chunnels", "figure 3, a ping in containers of one host", "bytes", "us", x_log=True, y_log=True
 )
 CONNECTED = Figure(
     "chunnels", "figure 3, connecting and three pings", "bytes", "us", x_log=True
@@ -350,7 +352,13 @@ async def _client(
         await ask(connection, in_flight)
         asked, answered = in_flight, 0
         while answered < requests:
-            replies = await connection.receive_many()
+            with trio.move_on_after(ANSWERED_S) as waiting:
+                replies = await connection.receive_many()
+            if waiting.cancelled_caught:  # as when all processes were stopped for longer than that
+                raise BenchError(
+                    f"no answer for {ANSWERED_S:g} s: {asked - answered} requests are lost; "
+                    "run again"
+                )
             now = time.perf_counter()
             for reply in replies:  # of one key they come in the order of their requests
                 taken_us.append((now - sent_at[reply.key].pop(0)) * 1e6)
