@@ -15,26 +15,24 @@ From a shell, `nsenter --target PID --net --mount` enters a host; PID is that of
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bench.errors import BenchError
 from bench.processes import Child, kill_all, wait_until
+from switch.namespaces import Namespace
 
 CLIENTS = "clients"
 _ROUTER = "router"
 _START_LIMIT_S = 20.0
 _PREFIX = "10.77"
 _NO_IPV6 = ("ipv6/conf/all/disable_ipv6", "1")
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Host:
@@ -98,32 +96,15 @@ class Host:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Sockets that this thread makes in the block are the host's, and stay it."""
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            there = os.open(f"/proc/{self.holder.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _enter(there)
-            finally:
-                os.close(there)
-            try:
-                yield
-            finally:
-                _enter(own)
-        finally:
-            os.close(own)
+        namespace = Namespace.open(f"/proc/{self.holder.pid}/ns/net")
+        with closing(namespace), namespace.entered():
+            yield
 
     def set_network(self, *settings: tuple[str, str]) -> None:
         """Writes settings below /proc/sys/net, which shows each thread those of its namespace."""
         with self.entered():
             for name, value in settings:
                 Path("/proc/sys/net", name).write_text(value)
-
-
-def _enter(namespace: int) -> None:
-    """Moves this thread to a network namespace."""
-    if _libc.setns(namespace, _CLONE_NEWNET):
-        error = ctypes.get_errno()
-        raise OSError(error, f"cannot enter a network namespace: {os.strerror(error)}")
 
 
 class Network:

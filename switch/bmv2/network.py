@@ -11,20 +11,17 @@ they leave, so no offload has to be switched off, and nobody asks for an address
 
 from __future__ import annotations
 
-import ctypes
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from p4xos.planes import NoDataPlane
+from switch.namespaces import Namespace
 
 HOST, SWITCH = "host", "switch"
 """The wire's ends."""
-_CLONE_NEWNET = 0x40000000
 _ETH_P_ALL = 0x0003
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
@@ -34,22 +31,19 @@ def own_network() -> Iterator[None]:
     Raises:
       NoDataPlane: the kernel or the user's rights do not let it.
     """
-    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if _libc.unshare(_CLONE_NEWNET) != 0:
-            why = os.strerror(ctypes.get_errno())
-            raise NoDataPlane(
-                f"a switch needs a network namespace of its own, which is refused: {why}; run as "
-                "root, or take --data-plane p4, which needs none"
-            )
-        try:
+        namespace = Namespace.new()
+    except OSError as error:
+        raise NoDataPlane(
+            f"a switch needs a network namespace of its own, which is refused: {error.strerror}; "
+            "run as root, or take --data-plane p4, which needs none"
+        ) from None
+    try:
+        with namespace.entered():
             _lay_wire()
             yield
-        finally:
-            if _libc.setns(outside, _CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "there is no way back to the first network")
     finally:
-        os.close(outside)
+        namespace.close()
 
 
 def _lay_wire() -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
+from switch.namespaces import Namespace
 
 
 @contextmanager
@@ -23,18 +21,13 @@ def own_network() -> Iterator[None]:
     """
     if os.geteuid() != 0:
         pytest.skip("a network of its own needs root")
-    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        if _libc.unshare(_CLONE_NEWNET) != 0:
-            pytest.skip(f"a network of its own is refused: {os.strerror(ctypes.get_errno())}")
-        try:
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-            yield
-        finally:
-            if _libc.setns(outside, _CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "there is no way back to the first network")
-    finally:
-        os.close(outside)
+        namespace = Namespace.new()
+    except OSError as error:
+        pytest.skip(f"a network of its own is refused: {error.strerror}")
+    with closing(namespace), namespace.entered():
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield
 
 
 def filter_packets(rules: str) -> None:
