@@ -26,8 +26,9 @@ async def propose_with_patience(
 
     Raises:
       Overloaded: there was none all the time; nothing was taken.
-      ValueError: a payload is longer than any command may be.
+      ValueError: a payload is longer than any command may be, or the store refuses it.
     """
+    store.check(payloads)
     with trio.move_on_after(patience_s):
         while True:
             applied = store.applied

@@ -211,6 +211,13 @@ class LogStore:
         except Exception as error:
             raise LogStoreError(self.directory, explain(error)) from error
 
+    def check(self, payloads: Sequence[bytes]) -> None:
+        """Refuses what a client must not have in the log, before it is proposed; here nothing is.
+
+        Raises:
+          ValueError: one of them would harm whoever reads the log.
+        """
+
     def append(self, chosen: Chosen) -> None:
         """Takes what the next `apply` was made from."""
         self._pending.append(chosen)

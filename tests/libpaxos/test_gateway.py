@@ -15,6 +15,7 @@ from p4xos.compat.libpaxos import gateway as gateway_module
 from p4xos.compat.libpaxos.connection import Stream
 from p4xos.compat.libpaxos.gateway import Port, majorities
 from p4xos.compat.libpaxos.packs import Values
+from p4xos.compat.libpaxos.store import PackStore
 from p4xos.framing import FrameStream
 from p4xos.local import LocalClient
 from p4xos.logstore import Retention
@@ -447,3 +448,64 @@ def test_a_majority_is_the_own_acceptors_and_as_many_others_as_it_takes(
     address = Address("127.0.0.1", 1)
     ports = [Port(address, k) for k in own] + [Port(address, None)]
     assert majorities(ports, acceptors) == told
+
+
+# What one of them must not be able to do ----------------------------------------------------------
+
+
+async def test_who_asks_for_what_is_not_there_yet_waits_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that is behind the one that a client has left is asked so; and anybody may."""
+    looks: list[int] = []
+    next_bytes = Stream.next_bytes
+
+    def counted(stream: Stream, store: PackStore, bytes_max: int) -> bytes:
+        looks.append(stream.cursor)
+        return next_bytes(stream, store, bytes_max)
+
+    monkeypatch.setattr(Stream, "next_bytes", counted)
+    async with (
+        gateways(tmp_path) as cluster,
+        FrameClient.connect(cluster.conf.proposers[0]) as ahead,
+        FrameClient.connect(cluster.conf.proposers[0]) as other,
+    ):
+        await ahead.say({"ask": "deliver", "first": 6})
+        for number in range(50):
+            await other.say({"ask": "status", "id": number})
+            await other.hear()
+        assert len(looks) < 10
+        body = pack_payloads([b"%d" % k for k in range(1, 11)])
+        await other.say({"ask": "submit", "id": 1, "client": 7, "number": 1}, body)
+        found: list[tuple[int, bytes]] = []
+        while len(found) < 5:
+            found += unpack_delivered_untrusted((await ahead.hear())[1])
+        assert found == [(k, b"%d" % k) for k in range(6, 11)]
+
+
+async def test_a_learner_that_asks_very_often_is_not_told_each_time(tmp_path: Path) -> None:
+    async with gateways(tmp_path) as cluster, Peer.connect(cluster.conf.acceptors[1]) as peer:
+        await peer.submit(*(b"%d" % k for k in range(20)))
+        for _ in range(20):
+            await peer.accepted()
+        await peer.stream.send_all(packed(5, 3, 3) * 5000 + packed(6, 1) + packed(6, 2))
+        counters = cluster["n1"].gateway.counters
+        await until(lambda: counters["trims"] == 2)
+        assert counters["repeats"] == 5000
+        assert counters["repeats_left_out"] > 4500
+        assert (await peer.accepted())[1] == 3
+
+
+async def test_no_client_can_submit_what_would_stop_every_gateway(tmp_path: Path) -> None:
+    """A payload that begins as a later release's packs do, through the node's own port."""
+    async with gateways(tmp_path) as cluster:
+        log = LocalClient(cluster["n1"].node.application)
+        for payload in (b"LPX2", b"LPX9 and more"):
+            with pytest.raises(ValueError, match="later release"):
+                await log.submit(payload)
+        await log.submit(b"LPX0")
+        await log.submit(b"LPX")
+        async with Peer.connect(cluster.conf.acceptors[1]) as peer:
+            await peer.submit(b"LPX2")
+            while (await peer.accepted())[2] != b"LPX2":
+                pass

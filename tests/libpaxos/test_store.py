@@ -154,3 +154,15 @@ def test_a_log_that_nobody_counted_is_refused(tmp_path: Path) -> None:
         store.install(tmp_path / "copy")
     assert told(store) == [(1, b"a")]
     store.close()
+
+
+def test_a_hold_below_what_is_kept_begins_where_that_does(tmp_path: Path) -> None:
+    """Learners say what they like, also when what they name is dropped by the very next write."""
+    store, log = opened(tmp_path, Retention(1 << 20, 1 << 10)), Log()
+    for number in range(1, 3001):
+        log.apply(store, packed(1, number, b"a", b"b"))
+        if number % 3 == 0:
+            store.hold_values(number % 2)
+            store.hold_values(None)
+    assert store.low_iid > 1
+    store.close()

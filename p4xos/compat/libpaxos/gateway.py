@@ -75,6 +75,9 @@ VALUE_BYTES_MAX = 1 << 20
 """Of a value; what the log takes may be less."""
 REPEATED_VALUES = 1024
 """Told again for one REPEAT."""
+REPEATS = 16
+"""Of what one call received, those that are answered: a learner asks once a second, and each costs
+a look at the store, while five bytes ask for it."""
 PUMPS = 4
 """Reads of the store for a learner that is behind, until others have their turn."""
 RETRY_S = 0.01
@@ -84,7 +87,8 @@ COUNTERS = (
     "connections", "turned_away", "lost_connections", "accept_errors", "bad_messages",
     "inputs_cut_off", "stalled", "behind_what_is_kept", "values_received", "values_beyond_last",
     "packs_proposed", "packs_resubmitted", "unknown_outcomes", "requests", "refused",
-    "repeats", "repeats_trimmed", "trims", "foreign_proposals", "unexpected_messages",
+    "repeats", "repeats_left_out", "repeats_trimmed", "trims", "foreign_proposals",
+    "unexpected_messages",
 )  # fmt: skip
 
 
@@ -156,6 +160,7 @@ class Gateway:
         self._live: dict[object, dict[Connection, None]] = {}  # who keeps up, by group
         self._head = store.next_iid  # as far as those have been told
         self._lagging: dict[Connection, None] = {}  # to be told more, though nothing happens
+        self._ahead: dict[Connection, None] = {}  # they wait for what no delivery has reached
         self._answered: dict[Connection, None] = {}  # with answers to send
         self._silent: deque[tuple[float, Connection]] = deque()
         self._blocked: list[Connection] = []
@@ -164,6 +169,7 @@ class Gateway:
         self._came = trio.Event()
         self._told_at: dict[str, float] = {}
         self._hold: int | None = None
+        self._trims = False  # a learner has put more aside since that was asked for
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
@@ -273,6 +279,9 @@ class Gateway:
         first, self._head = self._head, self.store.next_iid
         if first == self._head:
             return
+        for connection in [c for c in self._ahead if c.stream and c.stream.cursor <= self._head]:
+            del self._ahead[connection]
+            self._go_on(connection)
         own = self.submitter.take_settled()
         values = None  # a batch too large for a connection to hold is told to each as it takes it
         with suppress(Trimmed):  # or a snapshot took its place
@@ -359,6 +368,7 @@ class Gateway:
         connection.closed = True
         self._fall_behind(connection)
         self._lagging.pop(connection, None)
+        self._ahead.pop(connection, None)
         self._input_bytes -= len(connection.input)
         descriptor = connection.sock.fileno()
         del self._connections[descriptor]
@@ -459,6 +469,8 @@ class Gateway:
         if stream.cursor == self._head and stream.backfill is None:
             stream.live = True
             self._live.setdefault(stream.group, {})[connection] = None
+        elif stream.cursor > self._head and stream.backfill is None:
+            self._ahead[connection] = None  # to look again and again would bring nothing
         elif stream.cursor <= stream.last or stream.backfill is not None:
             self._lagging[connection] = None
             self._wake_up()
@@ -519,6 +531,8 @@ class Gateway:
             self.counters["refused"] += 1
             self._part(connection, error)
             return
+        if self._trims:
+            self._hold_anew()
         if connection.closed:
             return
         connection.input = data[used:]
@@ -538,10 +552,16 @@ class Gateway:
         parsed = parse_untrusted(data, self._value_max)
         if parsed.lengths:
             self._submit(connection, parsed.lengths, parsed.data)
+        repeats = 0
         for message in parsed.messages:
             match message.kind:
                 case Kind.REPEAT:
-                    self._repeat(connection, *message.numbers)
+                    self.counters["repeats"] += 1
+                    repeats += 1
+                    if repeats <= REPEATS:
+                        self._repeat(connection, *message.numbers)
+                    else:
+                        self.counters["repeats_left_out"] += 1
                 case Kind.TRIM:
                     self._trim(connection, *message.numbers)
                 case Kind.PREPARE | Kind.ACCEPT:
@@ -584,7 +604,6 @@ class Gateway:
 
     def _repeat(self, connection: Connection, first: int, last: int) -> None:
         """A learner that asks for what it was told gets that; what lies before, all of it."""
-        self.counters["repeats"] += 1
         stream = connection.stream
         if stream is None or last < first:
             return
@@ -612,10 +631,11 @@ class Gateway:
         """A learner has put aside what it was told, through an instance."""
         self.counters["trims"] += 1
         connection.trimmed = max(connection.trimmed or 0, iid)
-        self._hold_anew()
+        self._trims = True
 
     def _hold_anew(self) -> None:
         """What any of the learners that trim may still ask for is kept."""
+        self._trims = False
         trimmed = [c.trimmed for c in self._connections.values() if c.trimmed is not None]
         hold = min(trimmed) + 1 if trimmed else None
         if hold != self._hold:

@@ -14,6 +14,7 @@ _HELP = {
     "behind_what_is_kept": "Learners closed because what they need next is not kept.",
     "foreign_proposals": "PREPAREs and ACCEPTs of libpaxos proposers, which nobody here acts on.",
     "packs_resubmitted": "Packs proposed again because their outcome was unknown.",
+    "repeats_left_out": "REPEATs that came with too many others to be answered.",
     "repeats_trimmed": "REPEATs for what is not kept any more.",
     "stalled": "Connections closed because they took nothing of what waited for them.",
     "values_beyond_last": "Values not taken because libpaxos' instances are used up.",

@@ -114,6 +114,11 @@ def pack(client: int, number: int, payloads: bytes) -> bytes:
     return b"".join((MARK, client.to_bytes(8, "big"), number.to_bytes(8, "big"), payloads))
 
 
+def is_newer(payload: bytes) -> bool:
+    """Whether a payload begins as the packs of a later release do."""
+    return payload[:3] == MARK[:3] and VERSION < int.from_bytes(payload[3:4]) - ord("0") <= 9
+
+
 def read_pack_untrusted(payload: bytes) -> Pack:
     """What a payload of the log holds: a pack, or one value that nobody numbered.
 
@@ -130,7 +135,7 @@ def read_pack_untrusted(payload: bytes) -> Pack:
             lengths = payload[HEAD_BYTES:start]
             if total(lengths) == len(payload) - start:
                 return Pack(client, number, lengths, payload[start:])
-    if payload[:3] == MARK[:3] and VERSION < int.from_bytes(payload[3:4]) - ord("0") <= 9:
+    if is_newer(payload):
         raise NewerPack(payload[3] - ord("0"))
     return Pack(0, 0, _COUNT.pack(len(payload)), payload)
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from p4xos import checkpointed
 from p4xos.compat.libpaxos.clients import Clients, Verdict
-from p4xos.compat.libpaxos.packs import Pack, Values, read_pack_untrusted
+from p4xos.compat.libpaxos.packs import MARK, Pack, Values, is_newer, read_pack_untrusted
 from p4xos.effects import Delivery
 from p4xos.errors import NoQuorum, SessionLost, Trimmed
 from p4xos.logstore import LogStore, LogStoreError
@@ -108,6 +108,19 @@ class PackStore(LogStore):
             raise LogStoreError(self.directory, str(error)) from error
 
     # Applying ------------------------------------------------------------------------------------
+
+    def check(self, payloads: Sequence[bytes]) -> None:
+        """Refuses what every gateway would take for a later release's, and stop at for ever.
+
+        Raises:
+          ValueError: one of them begins so.
+        """
+        if any(map(is_newer, payloads)):
+            raise ValueError(
+                f"a value begins with {MARK[:3]!r} and a digit, as packs of a later release do, "
+                "which no gateway of this one may go past; submit it through a gateway, or put "
+                "another byte in front"
+            )
 
     def apply(
         self,
@@ -277,6 +290,7 @@ class PackStore(LogStore):
         """The instance from which on values from an iid on are."""
         if iid >= self.next_iid:
             return self.applied + 1
+        self._write_applied()  # which may drop the oldest: no batch is known below those that stay
         return self._indexed(max(iid, self.low_iid))[1]
 
 
