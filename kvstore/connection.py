@@ -31,6 +31,11 @@ OUTPUT_BYTES = 4 << 20
 """Replies that the client does not take; beyond it nothing of this client is read or run.
 A client that sends more than this and the backlog before it reads anything blocks itself, and is
 closed once it has taken nothing for [clients] `stalled_timeout_s`."""
+ANSWERED_BYTES = 64 * 1024
+"""Replies to connection commands made in one go, ..."""
+ANSWERED_S = 0.02
+"""... and the time that they may take: COMMAND replies thousands of times its own length, and some
+compile a pattern. The others wait for the next turn, and other clients have theirs."""
 RUN_COMMANDS = 1024
 """Commands looked at for one run: bounds how long one client keeps the others waiting."""
 RIDING_READS = 64
@@ -141,7 +146,8 @@ class Connection:
             (commands.SPELLINGS.get, commands.find) if view is None else (view.known, view.find)
         )
         run: list[Entry] = []
-        start = reads = position = 0
+        start = reads = position = answered = 0
+        answer_until = 0.0
         writes = False
         for position, command in enumerate(backlog[:RUN_COMMANDS]):
             entry = known(command[0]) or find(command[0])
@@ -154,7 +160,10 @@ class Connection:
                 if run:
                     break  # answered once the run is
                 start = position + 1
+                replied = len(self.out)
+                answer_until = answer_until or perf_counter() + ANSWERED_S
                 self._answer(entry, command)
+                answered += sum(map(len, self.out[replied:]))
                 if client.closing or client.asleep_until or client.asked is not None:
                     break
                 if client.view is not view:
@@ -162,6 +171,8 @@ class Connection:
                 if client.execution is not None:
                     self._keep(backlog[start:])
                     return [client.execution.command], [commands.EXEC], True
+                if answered > ANSWERED_BYTES or perf_counter() > answer_until:
+                    break
                 continue
             if entry.alone:
                 if not run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 
 from kvstore import commands
 from kvstore.commands.table import Entry, unknown_command, wrong_arity
@@ -31,8 +32,15 @@ SWEEP_KEYS = 64
 IDLE_SWEEP_KEYS = 512
 """The same for an entry that only moves time: some milliseconds."""
 
+SMALL_BYTES = 64
+"""What an item of a reply takes beside its bytes, at the least."""
 RIDING_BYTES = 64 << 20
 """Replies to the reads in one value: they cannot wait until their client takes the first ones."""
+
+
+RIDING_S = 1.0
+"""What the reads in one value may take together, on the one replica that runs them: a transaction
+holds a hundred thousand, and the node does nothing else meanwhile."""
 
 
 class NewerEntry(P4xosError):
@@ -67,6 +75,7 @@ class KvStateMachine:
         self.store = store
         self.origin = origin
         self._room = RIDING_BYTES
+        self._time_left = RIDING_S
         store.time.alone = alone
         self.moments = Moments(store)
         """States at given instances, for whoever compares replicas."""
@@ -120,7 +129,7 @@ class KvStateMachine:
                 entries = []
             else:
                 self._begin(instance, stamp, origin, idle=not entries)
-            self._room = RIDING_BYTES
+            self._room, self._time_left = RIDING_BYTES, RIDING_S
             replies = self._run(entries, own=ticket is not None)
             if ticket is not None:
                 results.append((ticket, replies))
@@ -185,7 +194,13 @@ class KvStateMachine:
                 f"ERR replies to reads among these writes are over {RIDING_BYTES} bytes; "
                 "read them apart from the writes, or in smaller pieces"
             )
+        if self._time_left <= 0:
+            raise CommandError(
+                f"ERR reads among these writes have taken more than {RIDING_S:g} s; read them "
+                "apart from the writes, or in smaller pieces"
+            )
         work_bytes = self.store.work_bytes
+        began = perf_counter()
         try:
             reply = entry.handler(keyspace, command)
         except CommandError:
@@ -194,10 +209,8 @@ class KvStateMachine:
             return internal_error(entry.full_name, error)
         finally:
             self.store.work_bytes = work_bytes  # no other replica runs it: writes must not differ
-        if type(reply) is bytes:
-            self._room -= len(reply)
-        elif type(reply) is list:
-            self._room -= sum([len(item) for item in reply if type(item) is bytes])
+            self._time_left -= perf_counter() - began
+        self._room -= _held_bytes(reply)
         return reply
 
     def _run_transaction(self, command: Command, *, own: bool) -> Reply:
@@ -242,6 +255,17 @@ class KvStateMachine:
         """As `StateMachine.install`."""
         self.store.install(directory)
         self.moments.jumped(self.store.applied)
+
+
+def _held_bytes(reply: Reply) -> int:
+    """About what a reply takes in memory beside a small object."""
+    if type(reply) is bytes:
+        return len(reply)
+    if type(reply) is list:
+        return sum([SMALL_BYTES + _held_bytes(item) for item in reply])
+    if type(reply) is dict:
+        return sum([SMALL_BYTES + _held_bytes(item) for item in reply.values()])
+    return 0
 
 
 def _ignore(*_: object) -> None:

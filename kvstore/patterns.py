@@ -146,7 +146,21 @@ def _expression(atom: frozenset[int] | int) -> bytes:
         return b"."
     if not atom:
         return b"(?!)"
-    return b"[%b]" % b"".join(b"\\x%02x" % value for value in sorted(atom))
+    # As ranges: `[^a]`, four bytes of a pattern, is 255 members, and thousands of it would be
+    # compiled for seconds.
+    return b"[%b]" % b"".join(b"\\x%02x-\\x%02x" % bounds for bounds in _ranges(atom))
+
+
+def _ranges(members: frozenset[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last of each run of neighbours."""
+    ordered = sorted(members)
+    first = last = ordered[0]
+    for member in ordered[1:]:
+        if member != last + 1:
+            yield first, last
+            first = member
+        last = member
+    yield first, last
 
 
 _ANY = frozenset(range(256))

@@ -400,7 +400,11 @@ class KvServer:
                 self.logins.check(connection)
             if self._monitors and connection.client.execution is None:
                 self._monitors.show(connection.client, run[: connection.outstanding])
-        if connection.ended or connection.out:
+        # What is left of a backlog though no run is under way goes on in the next turn.
+        more = connection.backlog and not (
+            connection.outstanding or connection.held or connection.client.asleep_until
+        )
+        if connection.ended or connection.out or more:
             self._dirty.append(connection)
         if connection.backlog_bytes or connection.mask != select.EPOLLIN:
             self._watch(connection)

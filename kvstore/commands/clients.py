@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvstore.commands.client import Client
-from kvstore.commands.connection import checked_name
+from kvstore.commands.connection import check_told, checked_name
 from kvstore.commands.introspection import parse_timeout
 from kvstore.commands.table import SYNTAX_ERROR, Entry, Kind, container, parse_integer
 from kvstore.replies import OK, CommandError, Reply, Verbatim
@@ -39,6 +39,7 @@ def _setinfo(client: Client, command: Command) -> Reply:
     attribute = command[2].lower()
     if attribute not in (b"lib-name", b"lib-ver"):
         raise CommandError(b"ERR Unrecognized option '%b'" % command[2])
+    check_told(command[3])
     if any(not 33 <= character <= 126 for character in command[3]):
         raise CommandError(
             b"ERR %b cannot contain spaces, newlines or special characters." % attribute

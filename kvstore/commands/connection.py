@@ -20,6 +20,10 @@ from kvstore.users import DEFAULT_USER
 SERVER_VERSION = b"7.0.15"
 """The Redis whose replies are matched; clients choose what they send by it."""
 
+TOLD_BYTES_MAX = 1024
+"""Of a client's name, and of each word about its library: thousands of clients have them, CLIENT
+LIST joins all, and the slow log keeps names."""
+
 _PONG = Status(b"PONG")
 _BAD_NAME = "ERR Client names cannot contain spaces, newlines or special characters."
 _NO_PASSWORD = (
@@ -79,8 +83,15 @@ def _ask(client: Client, name: bytes, password: bytes, finish: Callable[[], Repl
     return finish()
 
 
+def check_told(word: bytes) -> None:
+    """Refuses what is too long to be kept of a client for as long as it is connected."""
+    if len(word) > TOLD_BYTES_MAX:
+        raise CommandError(f"ERR more than {TOLD_BYTES_MAX} bytes about a client; make it shorter")
+
+
 def checked_name(name: bytes) -> bytes:
     """A name that a client may have; a CommandError if it is none."""
+    check_told(name)
     if any(not 33 <= character <= 126 for character in name):
         raise CommandError(_BAD_NAME)
     return name

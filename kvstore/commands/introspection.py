@@ -11,6 +11,9 @@ from kvstore.patterns import compile_glob
 from kvstore.replies import OK, CommandError, Flags, Reply, Verbatim
 from kvstore.resp import Command
 
+NAMED_MAX = 1024
+"""Commands that COMMAND INFO and DOCS are asked for at a time: what is told of one is up to a
+thousand times its name, and a million names fit into a command."""
 _EVERYTHING = frozenset((b"all", b"everything", b"default"))
 
 
@@ -153,12 +156,17 @@ class CommandCommand:
     def _info(self, client: Client, command: Command) -> Reply:
         if len(command) == 2:
             return self._all()
-        found = map(self._find, command[2:])
-        return [_describe(entry) if entry else None for entry in found]
+        return [_describe(entry) if entry else None for entry in self._named(command)]
 
     def _docs(self, client: Client, command: Command) -> Reply:
-        found = map(self._find, command[2:]) if len(command) > 2 else self._table.values()
+        found = self._named(command) if len(command) > 2 else self._table.values()
         return {entry.full_name: _document(entry) for entry in found if entry}
+
+    def _named(self, command: Command) -> list[Entry | None]:
+        """The commands that are asked for, None for an unknown one."""
+        if len(command) - 2 > NAMED_MAX:
+            raise CommandError(f"ERR more than {NAMED_MAX} commands; ask for fewer")
+        return [self._find(name) for name in command[2:]]
 
     def _keys_of(self, words: Command) -> list[tuple[bytes, tuple[str, ...]]]:
         entry = self._table.get(words[0].lower())

@@ -13,14 +13,23 @@ from typing import NamedTuple
 from kvstore.commands.client import Client
 from kvstore.commands.table import Entry, parse_integer
 from kvstore.packing import DATABASES, Watched, pack_commands, pack_transaction
-from kvstore.replies import CommandError, Error, NoArray, Reply, Status
+from kvstore.replies import CommandError, Error, NoArray, Raw, Reply, Status, encode, internal_error
 from kvstore.resp import Command
 
 COMMANDS_MAX = 1 << 17
 """Commands of one transaction: even the smallest costs memory before it is run."""
 _QUEUED = Status(b"QUEUED")
+LOCAL_MAX = 1024
+"""Connection commands of one transaction. They run one behind the other, and nobody else meanwhile;
+some reply a thousand times what they are."""
+LOCAL_REPLY_BYTES = 4 << 20
+"""Of their replies, which are in memory before the client takes any: what it may leave untaken."""
 BYTES_EACH = 5
 """Most of what a packed command takes beside its own bytes."""
+_NO_ROOM = Error(
+    b"ERR replies to commands that concern no key are over %d bytes in this transaction; this one "
+    b"was not run, send it apart" % LOCAL_REPLY_BYTES
+)
 
 
 class Local(NamedTuple):
@@ -40,6 +49,8 @@ class Transaction:
     """Of all packed commands together."""
     items: list[bytes | Local] = field(default_factory=list)
     size: int = 0
+    local: int = 0
+    """Connection commands among them."""
     failed: bool = False
     """A command was refused: EXEC will not run the others."""
 
@@ -62,6 +73,12 @@ class Transaction:
             self._refuse(f"ERR transaction is over the limit of {self.bytes_max} bytes; split it")
         if len(self.items) >= COMMANDS_MAX:
             self._refuse(f"ERR transaction is over the limit of {COMMANDS_MAX} commands; split it")
+        self.local += entry.connects
+        if self.local > LOCAL_MAX:
+            self._refuse(
+                f"ERR transaction is over the limit of {LOCAL_MAX} commands that concern no key; "
+                "send them apart from it"
+            )
         self.items.append(item)
         return _QUEUED
 
@@ -102,10 +119,18 @@ class Execution:
             return NoArray()
         assert isinstance(answer, list), "a transaction gives an array"
         from_log = iter(answer)
-        return [
-            next(from_log) if isinstance(item, bytes) else _run(item, client)
-            for item in self._items
-        ]
+        replies: list[Reply] = []
+        room = LOCAL_REPLY_BYTES
+        for item in self._items:
+            if isinstance(item, bytes):
+                replies.append(next(from_log))
+            elif room > 0:
+                reply = encode(_run(item, client), client.protocol)
+                replies.append(Raw(reply, reply))
+                room -= len(reply)
+            else:
+                replies.append(_NO_ROOM)
+        return replies
 
 
 def _run(item: Local, client: Client) -> Reply:
@@ -113,3 +138,5 @@ def _run(item: Local, client: Client) -> Reply:
         return item.entry.handler(client, item.command)
     except CommandError as error:
         return error.reply
+    except Exception as bug:  # inside of the log's call: it must not end there
+        return internal_error(item.entry.full_name, bug)

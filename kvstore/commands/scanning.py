@@ -16,7 +16,7 @@ from kvstore.commands.keys import STRING_TYPE
 from kvstore.commands.table import SYNTAX_ERROR, Entry, Kind, parse_integer
 from kvstore.cursors import CursorTable
 from kvstore.keyspace import Keyspace
-from kvstore.patterns import Glob, compile_glob
+from kvstore.patterns import compile_glob
 from kvstore.replies import CommandError, Reply
 from kvstore.resp import Command
 from kvstore.store import Store
@@ -36,7 +36,6 @@ _DEPTH = 64
 """Bytes of a key that RANDOMKEY chooses one by one."""
 
 _chance = random.Random()
-_EVERY_KEY = Glob(None, b"", literal=False)
 _CURSOR = re.compile(rb"(?:[+-]?[0-9]{1,20})?\Z")
 # What C's strtoul takes; text of no digits at all counts as 0.
 _CURSOR_MAX = (1 << 64) - 1
@@ -93,7 +92,7 @@ def _parse_cursor(text: bytes) -> int:
 
 def _scan(keys: Keyspace, command: Command) -> Reply:
     cursor = _parse_cursor(command[1])
-    count, glob, wanted_type = _DEFAULT_COUNT, _EVERY_KEY, b""
+    count, pattern, wanted_type = _DEFAULT_COUNT, b"*", b""
     for position in range(2, len(command), 2):
         option = command[position].lower()
         if position + 1 == len(command) or option not in (b"count", b"match", b"type"):
@@ -104,9 +103,10 @@ def _scan(keys: Keyspace, command: Command) -> Reply:
             if count < 1:
                 raise CommandError(SYNTAX_ERROR)
         elif option == b"match":
-            glob = compile_glob(value)
+            pattern = value  # only the last one counts, so no other is compiled
         else:
             wanted_type = value.lower()
+    glob = compile_glob(pattern)
     table = cursors_of(keys.store)
     after = table.find(cursor, keys.database) if cursor else None
     page, last = _next_page(keys, glob.prefix, after, min(count, SCAN_KEYS_MAX))

@@ -23,6 +23,9 @@ _UNKNOWN = (
 )
 _PEXPIRE = next(entry.handler for entry in expiry.COMMANDS if entry.name == b"pexpire")
 
+TEXT_BYTES_MAX = 4096
+"""No script that is known is as long, with whatever spaces in it."""
+
 Program = Callable[[Keyspace, bytes, Sequence[bytes]], Reply]
 """What a script does with the one key and the other arguments that it was given."""
 
@@ -74,7 +77,10 @@ def _plain(text: bytes) -> bytes:
 
 
 def _eval(keys: Keyspace, command: Command) -> Reply:
-    known = _BY_SHA1.get(_digest(command[1])) or _BY_TEXT.get(_plain(command[1]))
+    text = command[1]
+    known = None
+    if len(text) <= TEXT_BYTES_MAX:  # else every replica takes a long one apart for nothing
+        known = _BY_SHA1.get(_digest(text)) or _BY_TEXT.get(_plain(text))
     return _run(keys, known, _UNKNOWN, command)
 
 

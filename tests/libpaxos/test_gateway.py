@@ -499,7 +499,9 @@ async def test_a_learner_that_asks_very_often_is_not_told_each_time(tmp_path: Pa
 async def test_no_client_can_submit_what_would_stop_every_gateway(tmp_path: Path) -> None:
     """A payload that begins as a later release's packs do, through the node's own port."""
     async with gateways(tmp_path) as cluster:
-        log = LocalClient(cluster["n1"].node.application)
+        application = cluster["n1"].node.application
+        assert application is not None
+        log = LocalClient(application)
         for payload in (b"LPX2", b"LPX9 and more"):
             with pytest.raises(ValueError, match="later release"):
                 await log.submit(payload)
