@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ from p4xos.chunnels import (
     serialize,
 )
 from p4xos.chunnels.discovery import VERSION
+from p4xos.chunnels.discovery import book as book_module
 from p4xos.chunnels.discovery.book import Book, Hold
 from p4xos.chunnels.discovery.client import Discovery
 from p4xos.chunnels.discovery.service import InUse, Service
@@ -487,6 +488,53 @@ async def test_garbage_closes_its_connection_only(tmp_path: Path) -> None:
             await frames.aclose()
         assert service.counters["bad_frames"] == 15
         assert (await Discovery(path).look()).note == ""
+
+
+async def test_what_one_holds_keeps_no_other_from_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pictures that no frame has room for, words that no program takes: each ended the service."""
+    monkeypatch.setattr(book_module, "HELD_BYTES_MAX", 50_000)
+    path = tmp_path / "d.sock"
+    async with serving(path) as service:
+
+        async def ask(**head: object) -> dict[str, object]:
+            stream = await trio.open_unix_socket(str(path))
+            kept.append(stream)
+            frames = FrameStream(stream)
+            frames.post({"version": VERSION, **head})
+            await frames.flush()
+            found = await frames.receive_untrusted()
+            assert found is not None
+            return found.head
+
+        kept: list[trio.SocketStream] = []
+        data = {"type": "crypt", "name": "card", "parameters": {}, "capacities": {}}
+        large = {**data, "parameters": {str(k): "y" * 120 for k in range(200)}}
+        refused = False
+        for _ in range(3):
+            answer = await ask(ask="hold", kind="implementation", ttl_ms=60_000, data=large)
+            refused = refused or "error" in answer
+        assert refused
+        assert "lease" in await ask(ask="look")
+        stream = await trio.open_unix_socket(str(path))
+        frames = FrameStream(stream)
+        frames.post(
+            {"version": VERSION, "ask": "hold", "kind": "implementation", "ttl_ms": 10,
+             "data": data, "teardown": ["true", "a\0b"]}
+        )  # fmt: skip
+        await frames.flush()
+        with suppress(BadPacket, trio.BrokenResourceError):
+            assert await frames.receive_untrusted() is None
+        monkeypatch.setattr(service.book, "picture", lambda: {"wrong": object()})
+        with pytest.raises((AssertionError, BadPacket, trio.BrokenResourceError)):
+            await ask(ask="look")
+        assert service.counters["failed_connections"] == 1
+        assert "a connection failed" in caplog.text
+        monkeypatch.undo()
+        assert "lease" in await ask(ask="look")
+        for each in (*kept, stream):
+            await each.aclose()
 
 
 async def test_a_teardown_that_fails_is_told(

@@ -15,18 +15,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import msgpack
+
 from p4xos.chunnels.errors import Busy
 from p4xos.errors import P4xosError
 
 Kind = Literal["implementation", "instance", "claim"]
 HOLDS_MAX = 20_000
+HELD_BYTES_MAX = 16 << 20
+"""Of all that is told of holds: what runtimes are told is one frame (`framing.BODY_BYTES_MAX`)."""
+HOLD_BYTES = 64
+"""Of a hold, beside what its data take."""
 
 
 class Full(P4xosError):
     """The service holds as much as it may."""
 
     def __init__(self) -> None:
-        super().__init__(f"{HOLDS_MAX} holds are there already; release some, then try again")
+        super().__init__(
+            f"{HOLDS_MAX} holds, or {HELD_BYTES_MAX} bytes of them, are the most there may be; "
+            "release some, then try again"
+        )
 
 
 @dataclass
@@ -44,6 +53,8 @@ class Hold:
     """A command, with its arguments; none: nothing is to be done."""
     reserved: bool = False
     """Of a claim: whether its owner does not know yet if it is needed."""
+    size: int = 0
+    """About what it takes where it is told, in bytes; a book sets it."""
 
 
 class Book:
@@ -68,6 +79,11 @@ class Book:
                 raise Full
             lease = lease or secrets.token_hex(16)
         before = self.holds.get(lease)
+        hold.size = HOLD_BYTES + len(msgpack.packb(hold.data))
+        if sum([each.size for each in self.holds.values() if each is not before]) + hold.size > (
+            HELD_BYTES_MAX
+        ):
+            raise Full
         if hold.kind == "claim":
             free = self.free(but=before)
             for name, wanted in sorted(hold.data["resources"].items()):
@@ -167,7 +183,7 @@ class Book:
         """Holds with a teardown: what must not be forgotten."""
         kept = {lease: asdict(hold) for lease, hold in self.holds.items() if hold.teardown}
         for told in kept.values():
-            del told["reserved"]  # no claim lasts
+            del told["reserved"], told["size"]  # no claim lasts
         return kept
 
     def restore(self, lasting: Mapping[str, Any], now: float) -> None:
@@ -175,5 +191,6 @@ class Book:
         for lease, told in lasting.items():
             hold = Hold(**told)
             hold.expires_at = now + hold.ttl_s
+            hold.size = HOLD_BYTES + len(msgpack.packb(hold.data))
             self.holds[lease] = hold
         self.version += 1

@@ -118,7 +118,7 @@ class Service:
         self.counters = dict.fromkeys(
             (
                 "connections", "bad_frames", "requests", "settled", "refused", "expired",
-                "teardowns", "failed_teardowns", "not_stored",
+                "teardowns", "failed_teardowns", "not_stored", "failed_connections",
             ),
             0,
         )  # fmt: skip
@@ -223,7 +223,7 @@ class Service:
                 done = await trio.run_process(
                     hold.teardown, check=False, capture_stdout=True, capture_stderr=True
                 )
-        except (OSError, trio.TooSlowError) as error:
+        except (OSError, ValueError, trio.TooSlowError) as error:  # Value: a word that none takes
             self.counters["failed_teardowns"] += 1
             log.error("teardown %s failed: %s; run it by hand", hold.teardown, error)
             return
@@ -280,6 +280,10 @@ class Service:
             log.warning("a connection is closed: %s", error)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # it has gone; its leases tell the rest
+        except Exception:
+            # A mistake of ours in one answer must not end the service for all others.
+            self.counters["failed_connections"] += 1
+            log.exception("a connection failed")
         finally:
             self._connections -= 1
             self.book.lost(held)
@@ -424,9 +428,9 @@ class Service:
         teardown = head.get("teardown", [])
         if (
             not isinstance(teardown, list) or len(teardown) > TEARDOWN_WORDS_MAX
-            or not all(isinstance(word, str) for word in teardown)
+            or not all(isinstance(word, str) and "\0" not in word for word in teardown)
         ):  # fmt: skip
-            raise BadPacket("a teardown is a list of words")
+            raise BadPacket("a teardown is a list of words, none with a zero byte in it")
         if teardown and not trusted:
             raise NotTrusted()
         data = data_untrusted(kind, head.get("data"))
