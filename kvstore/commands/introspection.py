@@ -12,8 +12,8 @@ from kvstore.replies import OK, CommandError, Flags, Reply, Verbatim
 from kvstore.resp import Command
 
 NAMED_MAX = 1024
-"""Commands that COMMAND INFO and DOCS are asked for at a time: what is told of one is up to a
-thousand times its name, and a million names fit into a command."""
+"""Commands that COMMAND INFO and DOCS are asked for at a time, and patterns of CONFIG GET: many
+thousands fit into a command; what is told of one is long, and a pattern is to be compiled."""
 _EVERYTHING = frozenset((b"all", b"everything", b"default"))
 
 
@@ -28,6 +28,8 @@ def _info(client: Client, command: Command) -> Reply:
 
 
 def _config_get(client: Client, command: Command) -> Reply:
+    if len(command) - 2 > NAMED_MAX:
+        raise CommandError(f"ERR more than {NAMED_MAX} patterns; ask for fewer")
     found: dict[bytes, Reply] = {}
     found.update(client.server.settings().find(command[2:]))
     return found

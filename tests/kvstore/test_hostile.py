@@ -202,6 +202,8 @@ async def test_few_commands_are_described_at_a_time(tmp_path: Path) -> None:
             await talker.send(pack(b"COMMAND", subcommand, *[b"nothing"] * NAMED_MAX))
             expected = b"*1024\r\n" + b"$-1\r\n" * 1024 if subcommand == b"INFO" else b"*0\r\n"
             await talker.expect(expected)
+        await talker.send(pack(b"CONFIG", b"GET", *[b"*%d" % k for k in range(NAMED_MAX + 1)]))
+        await talker.expect(b"-ERR more than 1024 patterns; ask for fewer\r\n")
 
 
 async def test_connection_commands_of_a_transaction_are_bounded(
