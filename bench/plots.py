@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 INCHES, DOTS_PER_INCH = (7.5, 4.5), 110
 TICKS_MOST = 12
 """With more places than these on a logarithmic axis, matplotlib chooses which are named."""
+LABEL_SHARE = 0.08
+"""Of the axis' length, what the name of a place takes."""
 STYLES = {"p5": ":", "p95": "--", "p99": "--", "p99.9": ":"}
 """Of percentiles; any other is a solid line."""
 MISSING = "no plots: matplotlib is missing; install it: pip install 'matplotlib>=3.8'"
@@ -85,9 +87,21 @@ def _scales(axes: Axes, figure: Figure, places: Sequence[float]) -> None:
     if figure.x_log:
         axes.set_xscale("log")
         if len(places) <= TICKS_MOST:
-            axes.set_xticks(places, [in_words(x) for x in places])
+            axes.set_xticks(places, _labels(places))
             axes.minorticks_off()
     if figure.y_log:
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
+
+
+def _labels(places: Sequence[float]) -> list[str]:
+    """What stands below these places of a logarithmic axis; nothing where it would not be read."""
+    least = (max(places) / min(places)) ** LABEL_SHARE
+    labels: list[str] = []
+    last = 0.0
+    for place in places:
+        far = place >= last * least
+        labels.append(in_words(place) if far else "")
+        last = place if far else last
+    return labels
