@@ -53,6 +53,8 @@ class Nodes:
 
     async def start(self, *names: str) -> None:
         for name in names or [node.name for node in self.cluster.nodes]:
+            if name in self._scopes:  # it ends by itself, and its disk is its own until then
+                await self._scopes.pop(name)[1].wait()
             await self._nursery.start(self._run, name)
 
     async def stop(self, *names: str) -> None:
